@@ -1,0 +1,283 @@
+"""The command line: thin, every command a few calls of the rooms below. Errors are one line and exit code 2."""
+
+import inspect
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mlp_lib.errors import UserError
+from mlp_lib.runs import Run, make_run
+
+app = typer.Typer(
+    help="Scaling MLPs, reproduced: train runs, run studies, build the book.", no_args_is_help=True,
+    add_completion=False, pretty_exceptions_enable=False,
+)  # fmt: skip
+
+PAUSED = 75  # exit code "try again": stopped by the budget, a signal or Ctrl-C; the same command goes on
+
+Out = Annotated[Path | None, typer.Option(help="folder of records and weights, instead of data/runs")]
+Json = Annotated[bool, typer.Option("--json", help="last line of stdout: one JSON object")]
+Budget = Annotated[float | None, typer.Option(min=0, help="seconds; stop with a checkpoint when they have passed")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps")]
+Precision = Annotated[str, typer.Option(help="auto (the faster here), fp32 or bf16")]
+
+
+def main() -> None:
+    """Run the command line; a UserError becomes one line on stderr."""
+    try:
+        app()
+    except UserError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        typer.echo("interrupted; the same command goes on from the last checkpoint", err=True)
+        sys.exit(130)
+
+
+def _with_run_options(command):
+    """Give `command(run_fields, ...)` one option for each field of Run, under the field's own name."""
+    own = [p for name, p in inspect.signature(command).parameters.items() if name != "run_fields"]
+    fields = []
+    for name, field in Run.model_fields.items():
+        if name == "recipes":
+            continue
+        default = "" if field.is_required() or field.default is None else f" (default {field.default:.4g})" \
+            if isinstance(field.default, float) else f" (default {field.default})"  # fmt: skip
+        text = "JSON of the run to start from: {run: {...}, epoch, transform}" if name == "init" else field.description
+        option = typer.Option(f"--{name.replace('_', '-')}", help=f"{text}{default}", show_default=False)
+        fields.append(
+            inspect.Parameter(
+                name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[str | None, option]
+            )
+        )
+
+    def wrapped(**values):
+        given = {n: values.pop(n) for n in Run.model_fields if n in values}
+        given = {n: v for n, v in given.items() if v is not None}
+        if "init" in given:
+            try:
+                given["init"] = json.loads(given["init"])
+            except json.JSONDecodeError as error:
+                raise UserError(f"init is not JSON: {error}") from None
+        return command(run_fields=given, **values)
+
+    wrapped.__signature__ = inspect.Signature([*fields, *own])
+    wrapped.__annotations__ = {p.name: p.annotation for p in [*fields, *own]}
+    wrapped.__doc__, wrapped.__name__ = command.__doc__, command.__name__
+    return wrapped
+
+
+@app.command()
+@_with_run_options
+def train(
+    run_fields: dict[str, Any],
+    *,
+    out: Out = None,
+    as_json: Json = False,
+    time_budget: Budget = None,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    threads: Annotated[int | None, typer.Option(min=1, help="of torch")] = None,
+    accumulate: Annotated[int, typer.Option(min=1, help="parts a batch is split into")] = 1,
+    measure: Annotated[list[str] | None, typer.Option(help="measure the trained weights; may be repeated")] = None,
+    retrain: Annotated[bool, typer.Option(help="train even when there is a record; a replicate is kept")] = False,
+) -> None:
+    """Train one run and keep its record. A killed or stopped run goes on where it was."""
+    from mlp_lib.records import Store
+
+    if not {"epochs", "steps"} & run_fields.keys():
+        raise UserError("give --epochs or --steps, for example --epochs 20")
+    run = make_run(**run_fields)
+    store = Store(out)
+    record = store.get(run)
+    if record is None or record.status == "failed" or retrain:
+        result = _train_here(run, store, device, precision, threads, accumulate, measure, time_budget)
+        if result.record is None:
+            typer.echo(f"stopped at step {result.step} of {run.total_steps}; the same command goes on from there")
+            _last_line(as_json, status="paused", key=run.key, record=None, metrics={})
+            raise typer.Exit(PAUSED)
+        record, path = result.record, result.path
+        _speed(record)
+    else:
+        path = store.folder / record.filename
+        typer.echo("this run has a record already (--retrain makes a replicate)")
+    if record.status == "diverged":
+        typer.echo(f"diverged: the loss was not finite by step {record.steps}; try a smaller --lr")
+    _summary(record)
+    typer.echo(f"record: {path}")
+    _last_line(as_json, status=record.status, key=run.key, record=str(path), metrics=record.metrics)
+
+
+def _train_here(run, store, device, precision, threads, accumulate, measure, time_budget):
+    from tqdm import tqdm
+
+    from mlp_lib.costs import sensible_threads
+    from mlp_lib.ensure import on_signal
+    from mlp_lib.execute import execute
+    from mlp_lib.train import How
+
+    if precision not in ("auto", "fp32", "bf16"):
+        raise UserError(f"precision={precision!r} is not one of: auto, fp32, bf16")
+    typer.echo(f"run {run.key}: {run.model} on {run.dataset}, {run.total_steps:,} steps of {run.batch_size}")
+    deadline = None if time_budget is None else time.monotonic() + time_budget
+    stop = []
+    with (
+        on_signal(lambda: stop.append(True)),
+        tqdm(
+            total=run.total_steps * run.batch_size, unit="img", unit_scale=True, file=sys.stdout, mininterval=0.2
+        ) as bar,
+    ):
+
+        def progress(step: int, total: int) -> None:
+            if not bar.n and step < total:
+                bar.initial = step * run.batch_size  # resumed: the rate and the ETA count from here
+            bar.update(step * run.batch_size - bar.n)
+
+        how = How(device, precision, threads or sensible_threads(run), accumulate)
+        return execute(
+            run, store, how, measures=tuple(measure or ()),
+            on_progress=progress,
+            should_stop=lambda: bool(stop) or (deadline is not None and time.monotonic() > deadline),
+        )  # fmt: skip
+
+
+def _summary(record) -> None:
+    m = record.metrics
+    if m:
+        parts = [f"{split} {m[f'{split}_top1']:.2f}%" for split in ("train", "val", "test") if f"{split}_top1" in m]
+        typer.echo("accuracy: " + ", ".join(parts) + f"; test loss {m['test_loss']:.4f}")
+
+
+def _speed(record) -> None:
+    from mlp_lib.costs import human_seconds, matmul_rate
+
+    rate = record.train_flops / record.run.total_steps / record.run.batch_size * record.images_per_second
+    peak = matmul_rate(record.precision, record.device)
+    typer.echo(
+        f"speed: {record.images_per_second:,.0f} images/s, {rate / 1e9:,.1f} GFLOP/s, utilisation {rate / peak:.0%} of "
+        f"this process's {record.precision} matmul rate; {human_seconds(record.seconds)} in all"
+    )
+
+
+@app.command()
+def study(
+    name: Annotated[str, typer.Argument(help="rq1")],
+    preset: Annotated[str, typer.Option(help="smoke, laptop, overnight, gpu or paper")] = "laptop",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="print runs, FLOPs and minutes; train nothing")] = False,
+    out: Out = None,
+    as_json: Json = False,
+    time_budget: Budget = None,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    workers: Annotated[int | None, typer.Option(min=1, help="processes; by default one a core, one on a GPU")] = None,
+) -> None:
+    """Train what a study lacks at a preset. Resumable: the same command goes on."""
+    from mlp_lib import studies
+    from mlp_lib.records import Store
+    from mlp_lib.train import How
+
+    module, store = studies.study(name), Store(out)
+    chosen = module.resolve(preset)
+    plan = studies.plan(module, chosen, store)
+    how = How(device, precision)
+    minutes = _print_plan(plan, how, workers) if dry_run or not all(plan.done) else 0.0
+    if dry_run:
+        _last_line(as_json, status="dry-run", runs=len(plan.runs), done=sum(plan.done), flops=sum(plan.flops),
+                   minutes=round(minutes, 2))  # fmt: skip
+        return
+    ensure = studies.training(
+        store, module.MEASURES, how=how, workers=workers,
+        budget_minutes=None if time_budget is None else time_budget / 60,
+    )  # fmt: skip
+    results = module.collect(chosen, ensure)
+    done = results.complete
+    typer.echo(_table(results.frame))
+    typer.echo(f"{'complete' if done else 'not complete; the same command goes on'}: records in {store.folder}")
+    counts = results.frame["status"].value_counts().to_dict()
+    _last_line(as_json, status="ok" if done else "paused", counts=counts, record=str(store.folder))
+    if not done:
+        raise typer.Exit(PAUSED)
+
+
+def _print_plan(plan, how, workers: int | None) -> float:
+    """The plan as a table; minutes on this machine at rates measured now."""
+    import os
+
+    import pandas as pd
+
+    from mlp_lib import costs
+    from mlp_lib.train import pick_device
+
+    todo = [run for run, done in zip(plan.runs, plan.done, strict=True) if not done]
+    if workers is None:
+        workers = min(os.cpu_count() or 1, len(todo)) if pick_device(how.device).type == "cpu" else 1
+    workers = max(workers, 1)
+    threads = max(1, (os.cpu_count() or 1) // workers)
+    seconds = costs.measured_seconds(todo, how._replace(threads=threads))
+    rows = [
+        {"model": r.model, "data": f"{r.dataset}/{r.train_examples}", "augment": r.augment, "epochs": r.epochs,
+         "batch": r.batch_size, "lr": r.lr, "seed": r.seed, "PFLOP": f / 1e15,
+         "minutes": 0.0 if d else seconds[r.key] / 60, "done": "yes" if d else ""}
+        for r, d, f in zip(plan.runs, plan.done, plan.flops, strict=True)
+    ]  # fmt: skip
+    typer.echo(pd.DataFrame(rows).to_string(index=False, float_format=lambda v: f"{v:.3g}"))
+    total = sum(seconds.values()) / workers / 60
+    planned = sum(costs.planned_seconds(run) for run in todo) / 60
+    typer.echo(
+        f"{len(todo)} of {len(plan.runs)} runs to train, {sum(plan.flops):.3g} FLOPs in all: about {total:.1f} minutes "
+        f"here ({workers} at a time, rates measured now); {planned:.0f} minutes at the planned rate of two CPU cores. "
+        "A learning-rate grid whose best lies at an edge adds one run."
+    )
+    return total
+
+
+def _table(frame) -> str:
+    columns = ["model", "augment", "epochs", "lr", "seed", "status", "val_top1", "test_top1", "images_per_second"]
+    return frame[[c for c in columns if c in frame]].to_string(index=False)
+
+
+@app.command()
+def fetch(
+    name: Annotated[str, typer.Argument(help="cifar10 or cifar100")],
+    root: Annotated[Path | None, typer.Option(help="instead of $MLP_LIB_DATA, else data/")] = None,
+) -> None:
+    """Download an image set, checked against its published hash. Can be interrupted and repeated."""
+    from mlp_lib import datasets
+
+    typer.echo(f"{name} is in {datasets.fetch(name, root)}")
+
+
+@app.command()
+def merge(
+    source: Annotated[Path, typer.Argument(help="a folder of records, from --out on any machine")],
+    out: Annotated[Path | None, typer.Option(help="the store to add to, instead of data/runs")] = None,
+) -> None:
+    """Add the records of a folder to the store. Keys are computed anew; second records of a run are replicates."""
+    from mlp_lib import records
+
+    if not source.exists():
+        raise UserError(f"{source} does not exist; give the folder that --out named")
+    written, known = records.merge(source, records.Store(out))
+    typer.echo(f"{len(written)} records added, {known} known already")
+
+
+@app.command()
+def book(
+    preset: Annotated[str, typer.Option(help="auto: the largest complete preset of each chapter")] = "auto",
+    out: Annotated[Path, typer.Option(help="build folder, emptied first")] = Path("_build"),
+    train: Annotated[bool, typer.Option(help="train what chapters lack, instead of showing it as not run")] = False,
+) -> None:
+    """Execute the notebooks and build the book."""
+    from mlp_lib.book import build
+
+    index = build(preset=preset, out=out, train=train)
+    typer.echo(f"the book is at {index}")
+
+
+def _last_line(wanted: bool, **content: Any) -> None:
+    if wanted:
+        typer.echo(json.dumps(content))

@@ -1,0 +1,124 @@
+"""How long runs will take, before they start: FLOPs, and rates planned or measured."""
+
+import copy
+import time
+from collections.abc import Iterable
+from functools import lru_cache
+
+from mlp_lib.architectures import parse
+from mlp_lib.runs import Run
+
+# FLOP/s of two CPU cores that a plan counts on (fp32, no matrix units): MLPs from width 256 up, MLPs too narrow or
+# batches too small for the cores, and convolutions. The laptop grids are held to these by a test.
+PLANNED_RATE = {"wide": 1.5e11, "narrow": 5e10, "convolution": 1e11}
+
+
+@lru_cache(maxsize=4096)
+def _example_cost(model: str, options: tuple, dataset: str, pixels: int):
+    from mlp_lib.flops import cost_of
+    from mlp_lib.runs import make_run
+
+    return cost_of(make_run(model=model, dataset=dataset, resolution=pixels, steps=1, batch_size=1, **dict(options)))
+
+
+def example_cost(run: Run):
+    """`flops.Cost` of one example of this run, remembered."""
+    return _example_cost(run.model, tuple(run.model_options.items()), run.dataset, run.pixels)
+
+
+def training_flops(run: Run) -> int:
+    """Multiplications + additions of the whole training, as `flops.Cost.true` counts them."""
+    return example_cost(run).true * run.batch_size * run.total_steps
+
+
+def planned_seconds(run: Run) -> float:
+    """On two CPU cores by `PLANNED_RATE`: what a reader with the weakest machine in mind should expect."""
+    arch = parse(run.model)
+    kind = "convolution" if arch.family == "CNN" else "wide" if arch.width >= 256 else "narrow"
+    return training_flops(run) / PLANNED_RATE["narrow" if run.batch_size < 64 else kind]
+
+
+def measured_seconds(runs: Iterable[Run], how=None) -> dict[str, float]:
+    """Seconds by run key on this machine, in one process: a few real steps of each distinct shape are timed.
+
+    Evaluation and augmentation are included as a tenth, which is what they cost on the sizes of this study.
+    """
+    import torch
+
+    from mlp_lib.train import How
+
+    how, seconds, timed = how or How(), {}, {}
+    threads = torch.get_num_threads()
+    try:
+        if how.threads:
+            torch.set_num_threads(how.threads)
+        for run in runs:
+            shape = (run.model, tuple(run.model_options.items()), run.dataset, run.pixels, run.batch_size)
+            if shape not in timed:
+                timed[shape] = _step_seconds(run, how)
+            seconds[run.key] = 1.1 * timed[shape] * run.total_steps
+    finally:
+        torch.set_num_threads(threads)
+    return seconds
+
+
+def _step_seconds(run: Run, how) -> float:
+    import torch
+
+    from mlp_lib import optim
+    from mlp_lib.datasets import facts
+    from mlp_lib.loaders import Batch
+    from mlp_lib.models import build_for
+    from mlp_lib.train import batch_gradient, pick_device, wait_for
+
+    device = pick_device(how.device)
+    f = facts(run.dataset)
+    original = build_for(run).to(device)
+    images = torch.randn(run.batch_size, f.channels, run.pixels, run.pixels, device=device)
+    batch = Batch(images, torch.full((run.batch_size, f.num_classes), 1 / f.num_classes, device=device))
+    best = float("inf")
+    for precision in ("fp32", "bf16") if how.precision == "auto" else (how.precision,):
+        model = copy.deepcopy(original)
+        optimizer = optim.make_optimizer(run, model.parameters())
+        batch_gradient(model, batch, 1, precision)  # warm-up
+        wait_for(device)
+        start, count = time.perf_counter(), 0
+        while time.perf_counter() - start < 0.3:
+            batch_gradient(model, batch, 1, precision)
+            optimizer.step()
+            wait_for(device)
+            count += 1
+        best = min(best, (time.perf_counter() - start) / count)
+    return best
+
+
+def matmul_rate(precision: str, device, seconds: float = 0.3) -> float:
+    """FLOP/s of a 2048 x 2048 matrix product in this process: what utilisation is measured against."""
+    import torch
+
+    from mlp_lib.train import wait_for
+
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    a = torch.randn(2048, 2048, device=device, dtype=dtype)
+    a @ a
+    wait_for(a.device)
+    start, count = time.perf_counter(), 0
+    while time.perf_counter() - start < seconds:
+        a @ a
+        wait_for(a.device)
+        count += 1
+    return 2 * 2048**3 * count / (time.perf_counter() - start)
+
+
+def sensible_threads(run: Run) -> int:
+    """Threads for one run alone on a CPU: one where a step is too small to share (under about 2 GFLOP), else all."""
+    import os
+
+    return 1 if example_cost(run).true * run.batch_size < 2e9 else os.cpu_count() or 1
+
+
+def human_seconds(seconds: float) -> str:
+    """12 s, 3.4 min, 5.0 h."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,235 @@
+"""`ensure`: the records of these runs, training what the store lacks. Resumable, with progress, within a time budget.
+
+Each run is trained by one thread-limited process; several at a time on a CPU. A stop (Ctrl-C, SIGTERM, the budget)
+lets each write a checkpoint first; a kill loses at most a minute of each.
+"""
+
+import multiprocessing
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from pathlib import Path
+
+import pandas as pd
+from tqdm import tqdm
+
+from mlp_lib import costs
+from mlp_lib.errors import UserError
+from mlp_lib.records import Store, row_of
+from mlp_lib.runs import Run
+
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+
+def with_parents(runs: Iterable[Run]) -> dict[str, Run]:
+    """The runs and everything they start from, parents first, by key."""
+    ordered: dict[str, Run] = {}
+
+    def visit(run: Run) -> None:
+        if run.key not in ordered:
+            if run.init:
+                visit(run.init.run)
+            ordered[run.key] = run
+
+    for run in runs:
+        visit(run)
+    return ordered
+
+
+def missing(runs: Iterable[Run], store: Store) -> list[Run]:
+    """Which runs must be trained, parents first: those without a finished record, and the parents of those whose
+    weights are not at hand."""
+    runs = list(runs)
+    todo = {run.key: run for run in runs if _unfinished(run, store)}
+    for run in reversed(list(with_parents(todo.values()).values())):
+        if run.key in todo and run.init and not _weights_of(run.init, store).exists():
+            todo[run.init.run.key] = run.init.run
+    return [run for key, run in with_parents(todo.values()).items() if key in todo]
+
+
+def _unfinished(run: Run, store: Store) -> bool:
+    record = store.get(run)
+    return record is None or record.status == "failed"
+
+
+def _weights_of(init, store: Store) -> Path:
+    suffix = "" if init.epoch is None else f"@{init.epoch}"
+    return store.weights / f"{init.run.key}{suffix}.safetensors"
+
+
+def ensure(
+    runs: Iterable[Run],
+    measures: tuple[str, ...] = (),
+    *,
+    store: Store | None = None,
+    train: bool = True,
+    budget_minutes: float | None = None,
+    how=None,
+    workers: int | None = None,
+    progress: bool = True,
+) -> pd.DataFrame:
+    """The runs as a tidy frame, one row each, in their order; what the store lacks is trained first.
+
+    Args:
+        measures: names from measure.py that the records should hold; kept weights are measured, others stay missing.
+        train: False trains nothing: missing runs come back with status "not run".
+        budget_minutes: stop (and checkpoint) when this much time has passed; the same call goes on later.
+        workers: processes at a time; by default one a core on a CPU, one on a GPU.
+
+    Missing rows carry `train_flops`, so that a page can say what they would cost.
+    """
+    runs, store = list(runs), store or Store()
+    todo = missing(runs, store)
+    if train and todo:
+        run_all(todo, store, measures=measures, budget_minutes=budget_minutes, how=how, workers=workers,
+                progress=progress, wanted=runs)  # fmt: skip
+    if train and measures:
+        from mlp_lib.execute import add_measures
+
+        for run in runs:
+            if not _unfinished(run, store):
+                add_measures(run, store, measures)
+    rows = []
+    for run in runs:
+        row = row_of(run, store.get(run))
+        if row["status"] == "not run":
+            row["train_flops"] = costs.training_flops(run)
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def run_all(
+    todo: Sequence[Run],
+    store: Store,
+    *,
+    measures: tuple[str, ...] = (),
+    budget_minutes: float | None = None,
+    how=None,
+    workers: int | None = None,
+    progress: bool = True,
+    wanted: Iterable[Run] = (),
+) -> bool:
+    """Train these runs (parents first). True when all are done, False when the budget or a signal stopped it."""
+    from mlp_lib.train import How, pick_device
+
+    how = how or How()
+    cores = os.cpu_count() or 1
+    if workers is None:
+        workers = min(cores, len(todo)) if pick_device(how.device).type == "cpu" else 1
+    if workers < 1:
+        raise UserError(f"workers={workers} must be at least 1")
+    how = how._replace(threads=how.threads or max(1, cores // workers))
+    keep: dict[str, list[int]] = {}
+    for run in (*with_parents(wanted).values(), *todo):
+        if run.init and run.init.epoch is not None:
+            keep.setdefault(run.init.run.key, []).append(run.init.epoch)
+    deadline = None if budget_minutes is None else time.monotonic() + 60 * budget_minutes
+    waiting, done = list(todo), set()
+    todo_keys = {run.key for run in todo}
+    flops = {run.key: costs.training_flops(run) for run in todo}
+    context = multiprocessing.get_context("spawn")
+    reports, stop = context.SimpleQueue(), context.Event()
+    fractions: dict[str, float] = {}
+    bar = tqdm(total=sum(flops.values()) / 1e12, unit="TFLOP", disable=not progress, file=sys.stdout, mininterval=1,
+               bar_format="{l_bar}{bar:20}| {n:.3g}/{total:.3g} TFLOP [{elapsed}<{remaining}]{postfix}")  # fmt: skip
+    with environment_for(how.threads), on_signal(stop.set), bar:
+        pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker,
+                                   initargs=(reports, stop, os.getpid()))  # fmt: skip
+        futures = {}
+        try:
+            while (waiting and not stop.is_set()) or futures:
+                for run in list(waiting):
+                    ready = run.init is None or run.init.run.key in done or run.init.run.key not in todo_keys
+                    if ready and len(futures) < workers and not stop.is_set():
+                        waiting.remove(run)
+                        job = (run.model_dump(exclude_defaults=True), str(store.folder), tuple(how), measures,
+                               tuple(keep.get(run.key, ())))  # fmt: skip
+                        futures[pool.submit(_work, *job)] = run
+                finished, _ = wait(futures, timeout=0.5, return_when=FIRST_COMPLETED)
+                while not reports.empty():
+                    key, fraction = reports.get()
+                    fractions[key] = fraction
+                bar.n = sum(flops[key] * fraction for key, fraction in fractions.items()) / 1e12
+                bar.set_postfix_str(f"{len(done)}/{len(todo)} runs", refresh=True)
+                for future in finished:
+                    run = futures.pop(future)
+                    if future.result():
+                        done.add(run.key)
+                        fractions[run.key] = 1.0
+                if deadline is not None and time.monotonic() > deadline:
+                    stop.set()
+        except BrokenProcessPool:
+            raise UserError(
+                "a training process was killed, perhaps for memory; finished runs are kept: run again with --workers 1"
+            ) from None
+        finally:
+            stop.set()
+            pool.shutdown(wait=True, cancel_futures=True)
+            store.reload()
+    return len(done) == len(todo)
+
+
+_reports = _stop = _parent = None  # a worker's ends of its parent's queue, event and life line
+
+
+def _start_worker(reports, stop, parent: int) -> None:
+    global _reports, _stop, _parent
+    _reports, _stop, _parent = reports, stop, parent
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides; Ctrl-C reaches the whole group
+
+
+def _work(fields: dict, folder: str, how: tuple, measures: tuple[str, ...], keep: tuple[int, ...]) -> bool:
+    from mlp_lib.execute import execute
+    from mlp_lib.train import How
+
+    run = Run.model_validate(fields, context={"stored": True})
+    result = execute(
+        run, Store(folder), How(*how), measures=measures, keep_epochs=keep,
+        on_progress=lambda step, total: _reports.put((run.key, step / total)),
+        should_stop=lambda: _stop.is_set() or os.getppid() != _parent,
+    )  # fmt: skip
+    return result.record is not None
+
+
+@contextmanager
+def environment_for(threads: int) -> Iterator[None]:
+    """Thread limits must stand in the environment before a worker imports torch."""
+    wanted = {name: str(threads) for name in THREAD_VARIABLES} | {"OMP_WAIT_POLICY": "PASSIVE"}
+    before = {name: os.environ.get(name) for name in wanted}
+    os.environ.update(wanted)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+@contextmanager
+def on_signal(act: Callable[[], None]) -> Iterator[None]:
+    """SIGINT and SIGTERM call `act` once; a second one interrupts at once. Elsewhere than the main thread: nothing."""
+    import threading
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def handle(number, frame) -> None:
+        act()
+        signal.signal(number, signal.default_int_handler)
+
+    for number in before:
+        signal.signal(number, handle)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,197 @@
+"""`Record`: what came of a run. `Store`: a folder of records, one small JSON file each, made to be committed.
+
+No torch in here: figures and verdicts are made from records alone.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from mlp_lib.errors import UserError
+from mlp_lib.runs import Run
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+class Record(BaseModel):
+    """One finished training. Metrics in percent and nats; seconds; FLOPs of the whole training."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+    schema_version: Literal[1] = 1
+    key: str = Field(description="the run's key when the record was written")
+    run: Run = Field(description="the whole configuration, defaults included")
+    status: Literal["ok", "diverged", "failed"] = Field(description="diverged: the loss was not finite")
+    error: str | None = Field(None, description="one line, for status failed")
+    metrics: dict[str, float] = Field({}, description="{train,val,test}_{top1,top5,loss} after the last step")
+    curve: list[dict[str, float]] = Field([], description="the same on train and val at declared epochs")
+    measures: dict[str, Any] = Field({}, description="what was measured on the trained weights, by name")
+    parameters: int = Field(description="trainable parameters")
+    parameters_body: int = Field(description="the same without embedding and head")
+    macs: int = Field(description="forward multiply-adds of one example")
+    paper_flops: int = Field(description="of the training, in the paper's convention: 3 x forward multiply-adds")
+    train_flops: int = Field(description="of the training: multiplications + additions really done")
+    steps: int = Field(description="optimiser steps taken")
+    seconds: float = Field(description="wall time of training and evaluation, all calls together")
+    images_per_second: float = Field(description="of training steps, in the last call")
+    device: str
+    hardware: str = Field(description="processor or GPU")
+    precision: str
+    threads: int
+    accumulate: int = 1
+    versions: dict[str, str]
+    sources: str = Field(description="hash of the mlp_lib sources that trained it")
+    data: str = Field(description="fingerprint of the images and labels")
+    time: str = Field(description="UTC, when it was finished")
+
+    @field_validator("run", mode="before")
+    @classmethod
+    def _stored(cls, value: Any) -> Any:
+        return Run.model_validate(value, context={"stored": True}) if isinstance(value, dict) else value
+
+    def to_json(self) -> str:
+        return json.dumps(self.model_dump(), indent=1, sort_keys=True) + "\n"
+
+    @property
+    def filename(self) -> str:
+        """The run's key and a digest of the content: equal records have equal names."""
+        return f"{self.run.key}-{hashlib.sha256(self.to_json().encode()).hexdigest()[:8]}.json"
+
+
+def read_record(path: Path) -> Record:
+    """Raises UserError: one line that names the file and what is wrong with it."""
+    try:
+        return Record.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"])) or "the file"
+        raise UserError(f"record {path} is not valid: {where}: {first['msg']}; restore it or delete it") from None
+    except OSError as error:
+        raise UserError(f"record {path} cannot be read: {error.strerror}") from None
+
+
+def default_folder() -> Path:
+    """$MLP_LIB_RUNS, else data/runs of the checkout."""
+    return Path(os.environ.get("MLP_LIB_RUNS") or REPOSITORY / "data" / "runs")
+
+
+class Store:
+    """The records of one folder. Weights lie in its subfolder `weights`, which git ignores."""
+
+    def __init__(self, folder: Path | str | None = None):
+        self.folder = Path(folder) if folder is not None else default_folder()
+
+    @property
+    def weights(self) -> Path:
+        return self.folder / "weights"
+
+    @cached_property
+    def _by_key(self) -> dict[str, list[Record]]:
+        by_key: dict[str, list[Record]] = {}
+        for path in sorted(self.folder.glob("*.json")):
+            record = read_record(path)
+            by_key.setdefault(record.run.key, []).append(record)
+        for replicates in by_key.values():
+            replicates.sort(key=lambda r: (r.status == "failed", r.time))
+        return by_key
+
+    def reload(self) -> None:
+        """Forget what was read: other processes may have added records."""
+        self.__dict__.pop("_by_key", None)
+
+    def __iter__(self) -> Iterator[Record]:
+        return (record for replicates in self._by_key.values() for record in replicates)
+
+    def get(self, run: Run) -> Record | None:
+        """The record that stands for this run: the first that finished. Replicates are never counted as seeds."""
+        return self._by_key.get(run.key, [None])[0]
+
+    def replicates(self, run: Run) -> list[Record]:
+        return list(self._by_key.get(run.key, []))
+
+    def add(self, record: Record) -> Path:
+        """Write a record whole or not at all; a failed attempt at the same run is replaced."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / record.filename
+        part = path.with_name(f"{path.name}.{os.getpid()}.part")
+        try:
+            part.write_text(record.to_json())
+            os.replace(part, path)
+        except OSError as error:
+            part.unlink(missing_ok=True)
+            raise UserError(f"cannot write record {path}: {error.strerror}; free some space and run again") from error
+        for old in self.folder.glob(f"{record.run.key}-*.json"):
+            if old != path and read_record(old).status == "failed":
+                old.unlink()
+        self.reload()
+        return path
+
+    def replace(self, old: Record, new: Record) -> Path:
+        """Put `new` in the place of `old`, a record of the same run with fewer measures."""
+        path = self.add(new)
+        if old.filename != new.filename:
+            (self.folder / old.filename).unlink(missing_ok=True)
+            self.reload()
+        return path
+
+    def frame(self, runs: Iterable[Run] | None = None) -> pd.DataFrame:
+        """One row a run: run fields, metrics, cost, status. All records' runs when `runs` is None; a run without a
+        record is a row of status "not run"."""
+        if runs is None:
+            runs = [replicates[0].run for replicates in self._by_key.values()]
+        rows = [row_of(run, self.get(run)) for run in runs]
+        return pd.DataFrame(rows) if rows else pd.DataFrame(columns=["key", "status"])
+
+
+def row_of(run: Run, record: Record | None) -> dict[str, Any]:
+    """A run and its record as one flat row."""
+    row = {"key": run.key, "status": record.status if record else "not run", **run.model_dump(exclude={"init"})}
+    row["init"] = run.init.run.key if run.init else None
+    row["total_steps"], row["train_examples"] = run.total_steps, run.train_examples
+    if record:
+        scalars = record.model_dump(exclude={"run", "key", "status", "metrics", "curve", "measures", "versions"})
+        row |= scalars | record.metrics | {"curve": record.curve, "measures": record.measures}
+        row["torch"] = record.versions.get("torch")
+    return row
+
+
+def curves(frame: pd.DataFrame) -> pd.DataFrame:
+    """Learning curves, tidy: one row a run and point, the frame's columns repeated (test metrics left out)."""
+    rows = []
+    for row in frame.to_dict("records"):
+        points = row.pop("curve", None)
+        for point in points if isinstance(points, list) else []:
+            rows.append({**{k: v for k, v in row.items() if k not in point}, **point})
+    return pd.DataFrame(rows)
+
+
+def merge(source: Path, store: Store) -> tuple[list[Path], int]:
+    """Copy the records below `source` into `store`. Keys are computed anew; a second record of a run is kept beside
+    the first as a replicate. Returns the files written and how many records were there already.
+
+    Every record is read before the first is written. Raises UserError when `source` holds none, or one is damaged.
+    """
+    paths = sorted(p for p in Path(source).rglob("*.json") if p.is_file())
+    if not paths:
+        raise UserError(f"no records (*.json) below {source}; give the folder that --out named")
+    records = [read_record(path) for path in paths]
+    written, known = [], 0
+    for record in records:
+        record = record.model_copy(update={"key": record.run.key})
+        if (store.folder / record.filename).exists():
+            known += 1
+        elif record.status != "failed":
+            written.append(store.add(record))
+    return written, known
+
+
+def now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

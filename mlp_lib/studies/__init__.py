@@ -1,0 +1,96 @@
+"""One file a chapter. A study turns a preset and parameters into runs, and their records into results.
+
+Each study module has NAME, TITLE, MEASURES, PRESETS, `resolve(preset, **changes)` and `collect(preset, ensure)`;
+what is below works on any of them.
+"""
+
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from mlp_lib.errors import UserError
+from mlp_lib.records import Store, row_of
+from mlp_lib.runs import Run
+from mlp_lib.studies import rq1
+
+STUDIES = {rq1.NAME: rq1}
+SIZES = ("smoke", "laptop", "overnight", "gpu", "paper")
+
+
+class Plan(NamedTuple):
+    """What a study would train: its runs in order, which of them are done, and FLOPs."""
+
+    runs: list[Run]
+    done: list[bool]
+    flops: list[int]
+
+
+def study(name: str) -> ModuleType:
+    if name not in STUDIES:
+        raise UserError(f"unknown study {name!r}; there are: {', '.join(STUDIES)}")
+    return STUDIES[name]
+
+
+def from_records(store: Store):
+    """An `ensure` for `collect` that reads and never trains."""
+
+    def ensure(runs: list[Run], train: bool = False) -> pd.DataFrame:
+        return pd.DataFrame([row_of(run, store.get(run)) for run in runs])
+
+    return ensure
+
+
+def training(store: Store, measures: tuple[str, ...], **options: Any):
+    """An `ensure` for `collect` that trains what is missing, all calls within one budget (`budget_minutes`)."""
+    import time
+
+    from mlp_lib.ensure import ensure as full
+
+    budget = options.pop("budget_minutes", None)
+    deadline = None if budget is None else time.monotonic() + 60 * budget
+
+    def ensure(runs: list[Run], train: bool = True) -> pd.DataFrame:
+        left = None if deadline is None else (deadline - time.monotonic()) / 60
+        train = train and (left is None or left > 0)
+        return full(runs, measures, store=store, train=train, budget_minutes=left, **options)
+
+    return ensure
+
+
+def plan(module: ModuleType, preset: Any, store: Store) -> Plan:
+    """Every run that `collect` would ask for, given what the store holds. Widened grids are not foreseen."""
+    from mlp_lib import costs
+    from mlp_lib.ensure import with_parents
+
+    asked: dict[str, Run] = {}
+    read = from_records(store)
+
+    def ensure(runs: list[Run], train: bool = True) -> pd.DataFrame:
+        asked.update(with_parents(runs))
+        return read(runs)
+
+    module.collect(preset, ensure)
+    runs = list(asked.values())
+    done = [(record := store.get(run)) is not None and record.status != "failed" for run in runs]
+    return Plan(runs, done, [costs.training_flops(run) for run in runs])
+
+
+def pick_preset(module: ModuleType, name: str, store: Store, **changes: Any) -> str:
+    """What `auto` means: the largest preset whose records are complete; with none, the smallest that fits the data.
+
+    That is smoke for data that need no download and when nothing is named, laptop for other data.
+    """
+    if name != "auto":
+        return name
+    complete = [size for size in SIZES if size in module.PRESETS and _complete(module, size, store, changes)]
+    if complete:
+        return complete[-1]
+    from mlp_lib.datasets import facts
+
+    dataset = changes.get("dataset")
+    return "smoke" if dataset is None or facts(dataset).embedded else "laptop"
+
+
+def _complete(module: ModuleType, size: str, store: Store, changes: dict) -> bool:
+    return module.collect(module.resolve(size, **changes), from_records(store)).complete

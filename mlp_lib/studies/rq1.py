@@ -1,0 +1,154 @@
+"""RQ1: can an MLP without vision priors compete when scaled? From scratch (paper section 4.1, table 1).
+
+Cells: {S-MLP, B-MLP, CNN} x {no augmentation, the paper's}. In the presets that tune, each cell's learning rate is
+chosen on validation at a third of the training length, then fresh seeds are run at the choice. The presets that repeat
+the paper's cells keep its recipe (LION, 5e-5, smoothing 0.3, constant lr) and choose nothing, so they train on all
+50,000 images.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import pandas as pd
+
+from mlp_lib.errors import UserError
+from mlp_lib.runs import Run, make_run
+from mlp_lib.studies.tuning import Choice, choose_lr, grid_runs
+
+NAME = "rq1"
+TITLE = "From scratch: MLPs and a CNN, with and without augmentation"
+MEASURES = ("first_layer",)
+PAPER_AUGMENT = "flip+crop+mixup"  # paper section 4: flips, random resized crops, MixUp
+
+
+@dataclass(frozen=True)
+class Preset:
+    """One size of the study. `epochs` and `augmented_epochs` are training lengths; `lrs` of one value fixes the lr."""
+
+    dataset: str
+    subset: int | None
+    split: str
+    models: tuple[str, ...]
+    epochs: int
+    augmented_epochs: int
+    batch_size: int
+    lrs: tuple[float, ...]
+    seeds: tuple[int, ...]
+    tuning_share: float = 1 / 3
+    single_seed: tuple[str, ...] = ()  # models too costly here for more than the first seed
+
+
+# The paper's own cells. It is silent on batch size and schedule: 4096 and a constant lr are the public code's defaults.
+PAPER_CELLS = dict(
+    dataset="cifar10", subset=None, split="all", models=("S-6/Wi-1024", "B-6/Wi-1024"), epochs=100, batch_size=4096,
+    lrs=(5e-5,), seeds=(0, 1, 2),
+)  # fmt: skip
+
+PRESETS = {
+    "smoke": Preset(
+        dataset="digits", subset=300, split="holdout", models=("S-2/Wi-32", "B-2/Wi-32", "CNN-4"),
+        epochs=3, augmented_epochs=3, batch_size=32, lrs=(1e-3, 3e-3), seeds=(0, 1),
+    ),
+    "laptop": Preset(
+        dataset="cifar10", subset=10_000, split="holdout", models=("S-6/Wi-256", "B-6/Wi-256", "CNN-16"),
+        epochs=30, augmented_epochs=90, batch_size=256, lrs=(1e-4, 3e-4, 1e-3), seeds=(0, 1, 2),
+    ),
+    "overnight": Preset(**PAPER_CELLS, augmented_epochs=75, single_seed=("B-6/Wi-1024",)),
+    "gpu": Preset(**PAPER_CELLS, augmented_epochs=1000),
+    "paper": Preset(**PAPER_CELLS, augmented_epochs=5000),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One line of the chapter's table: a model with or without augmentation, its tuned lr, and its seeds' runs."""
+
+    model: str
+    augment: str
+    choice: Choice
+    runs: tuple[Run, ...]
+
+    @property
+    def family(self) -> str:
+        return family_of(self.model)
+
+
+@dataclass(frozen=True)
+class Results:
+    """What the chapter shows: its cells, and one row a run with `family` and `augmented` added."""
+
+    cells: tuple[Cell, ...]
+    frame: pd.DataFrame
+
+    @property
+    def complete(self) -> bool:
+        return bool(self.frame["status"].isin(["ok", "diverged"]).all())
+
+
+def family_of(model: str) -> str:
+    """How figures and verdicts call it: S-MLP, B-MLP or CNN."""
+    return {"S": "S-MLP", "B": "B-MLP", "C": "CNN"}[model[0]]
+
+
+def resolve(preset: str, **changes) -> Preset:
+    """A preset with a chapter's other parameters put in; None changes nothing.
+
+    `model` replaces the B-MLP, so that a reader can put any MLP in its place. Raises UserError for unknown names.
+    """
+    if preset not in PRESETS:
+        raise UserError(f"unknown preset {preset!r}; there are: {', '.join(PRESETS)}")
+    chosen = PRESETS[preset]
+    changes = {k: v for k, v in changes.items() if v is not None}
+    model = changes.pop("model", None)
+    if model is not None:
+        changes["models"] = tuple(model if family_of(m) == "B-MLP" else m for m in chosen.models)
+    known = Preset.__dataclass_fields__
+    unknown = sorted(set(changes) - set(known))
+    if unknown:
+        raise UserError(f"unknown parameter {unknown[0]!r}; there are: model, {', '.join(known)}")
+    if changes.get("dataset", chosen.dataset) != chosen.dataset and "subset" not in changes:
+        changes["subset"] = None
+    chosen = replace(chosen, **changes)
+    candidates(chosen)  # every run is validated here, before anything is trained
+    return chosen
+
+
+def candidates(preset: Preset) -> list[Run]:
+    """The cells as runs at the middle lr and the first seed, cheapest first; validated."""
+    from mlp_lib.datasets import facts
+
+    runs = []
+    for augment, epochs in (("none", preset.epochs), (PAPER_AUGMENT, preset.augmented_epochs)):
+        if facts(preset.dataset).channels == 1:
+            augment = augment.replace("flip+", "")  # a mirrored digit is another sign
+        for model in preset.models:
+            runs.append(
+                make_run(
+                    model=model, dataset=preset.dataset, subset=preset.subset, split=preset.split, augment=augment,
+                    batch_size=preset.batch_size, epochs=epochs, lr=preset.lrs[len(preset.lrs) // 2],
+                    seed=preset.seeds[0],
+                )
+            )  # fmt: skip
+    return runs
+
+
+def collect(preset: Preset, ensure: Callable[..., pd.DataFrame]) -> Results:
+    """The whole chapter: choose each cell's lr, then run the seeds, one seed of every cell before the next.
+
+    `ensure(runs, train=True)` gives one row a run; what it trains, and whether, is the caller's business. Runs at an
+    lr that is not final are asked for with train=False.
+    """
+    short = {run.key: run.but(epochs=max(1, round(run.epochs * preset.tuning_share))) for run in candidates(preset)}
+    if len(preset.lrs) > 1:
+        ensure([run for candidate in short.values() for run in grid_runs(candidate, preset.lrs)])  # all grids at once
+    cells = []
+    for run in candidates(preset):
+        choice = choose_lr(short[run.key], preset.lrs, ensure)
+        seeds = preset.seeds[:1] if run.model in preset.single_seed else preset.seeds
+        runs = tuple(run.but(lr=choice.lr, seed=seed) for seed in seeds)
+        cells.append(Cell(run.model, run.augment, choice, runs))
+    by_seed = [cell.runs[i] for i in range(len(preset.seeds)) for cell in cells if i < len(cell.runs)]
+    frame = ensure(by_seed, train=all(cell.choice.final for cell in cells))
+    frame["family"] = frame["model"].map(family_of)
+    frame["augmented"] = frame["augment"] != "none"
+    return Results(tuple(cells), frame)

@@ -1,0 +1,353 @@
+"""The training loop: one run, from its first step or from where it was stopped, to its metrics.
+
+The loop never waits for the device: losses are summed there and read every `CHECK_EVERY` steps. A checkpoint is
+written at a step's end, at most every `SAVE_SECONDS`; a run that is resumed from it ends with the same metrics, to the
+last bit on the same machine, torch, precision and thread count, because nothing random depends on what came before.
+"""
+
+import copy
+import math
+import os
+import time
+from collections.abc import Callable, Collection
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import safetensors.torch
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mlp_lib import augment, loaders, optim
+from mlp_lib.errors import UserError
+from mlp_lib.loaders import Batch, Data, Split
+from mlp_lib.models import build_for, has_batch_norm
+
+CHECK_EVERY = 100  # steps between looks at the running loss: a non-finite one stops the run at the same step anywhere
+SAVE_SECONDS = 60.0
+CURVE_EXAMPLES = 5_000  # training examples, without augmentation, behind each point of a learning curve
+
+
+class How(NamedTuple):
+    """How a run is executed. None of it is part of what the run is."""
+
+    device: str = "auto"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    threads: int | None = None  # of torch; as torch finds them when None
+    accumulate: int = 1  # parts a batch is split into
+
+
+class Outcome(NamedTuple):
+    """What came of a call of `train`. `metrics` is empty unless status is "ok"."""
+
+    status: Literal["ok", "diverged", "paused"]
+    metrics: dict[str, float]
+    curve: list[dict[str, float]]
+    step: int
+    seconds: float  # of training and evaluation, over all calls
+    images_per_second: float  # of training steps, in this call
+    device: str
+    precision: str
+    threads: int
+    accumulate: int
+    fingerprint: str
+
+
+def pick_device(name: str = "auto") -> torch.device:
+    """The device to use: what was asked for, else CUDA, Apple's mps, the CPU. Raises UserError if it is not there."""
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        return torch.device(next(kind for kind, found in there.items() if found))
+    kind = name.split(":")[0]
+    if not there.get(kind, False):
+        found = ", ".join(kind for kind, is_there in there.items() if is_there)
+        raise UserError(f"device={name!r} is not available here; use one of: auto, {found}")
+    return torch.device(name)
+
+
+def declared_steps(run) -> list[int]:
+    """Steps after which the learning curve gets a point: the ends of epochs 1, 2, 3, 5, 7, 10, 20, ... and the last."""
+    per_epoch, total = run.steps_per_epoch, run.total_steps
+    series = (m * 10**k for k in range(8) for m in (1, 2, 3, 5, 7))
+    return sorted({epoch * per_epoch for epoch in series if epoch * per_epoch < total} | {total})
+
+
+def train(
+    run,
+    weights: Path,
+    how: How = How(),
+    *,
+    keep_epochs: Collection[int] = (),
+    on_progress: Callable[[int, int], None] | None = None,
+    should_stop: Callable[[], bool] | None = None,
+    data_root: Path | None = None,
+) -> tuple[Outcome, nn.Module | None]:
+    """Train `run`, resuming from `weights/<key>.checkpoint` if there is one.
+
+    Args:
+        weights: folder for checkpoints and final weights (`<key>.safetensors`, `<key>@<epoch>.safetensors`).
+        keep_epochs: epochs whose weights are kept besides the last, for runs that start from them.
+        on_progress: called with (steps done, of how many), at most about once a second.
+        should_stop: asked after each step; True writes a checkpoint and returns status "paused".
+
+    Returns the outcome and the trained model (None unless status is "ok"), in fp32 and in evaluation mode.
+    Raises UserError for what cannot start: missing data, a damaged checkpoint, splitting with BatchNorm.
+    """
+    device = pick_device(how.device)
+    if how.threads:
+        torch.set_num_threads(how.threads)
+    weights.mkdir(parents=True, exist_ok=True)
+    data = loaders.load_data(run, device, data_root)
+    saved = _read_checkpoint(weights / f"{run.key}.checkpoint", run, device)
+    with torch.random.fork_rng():
+        model = initial_model(run, weights).to(device)
+        if how.accumulate > 1 and has_batch_norm(model):
+            raise UserError(f"{run.model} has BatchNorm, whose statistics a split batch would change; use accumulate=1")
+        precision = saved["precision"] if saved else how.precision  # the same numbers need the same arithmetic
+        if precision == "auto":
+            precision = faster_precision(model, run, data)
+        torch.manual_seed(augment.stream_seed("dropout", run.seed))
+        loop = _Loop(run, model, data, how, precision, saved)
+        status = loop.go(weights, keep_epochs, on_progress, should_stop)
+    metrics: dict[str, float] = {}
+    if status == "ok":
+        metrics = final_metrics(model, data)
+        save_weights(model, weights / f"{run.key}.safetensors")
+    if status != "paused":
+        (weights / f"{run.key}.checkpoint").unlink(missing_ok=True)
+    outcome = Outcome(
+        status, metrics, loop.curve, loop.step, loop.seconds + time.perf_counter() - loop.started,
+        loop.images_per_second(), str(device), precision, torch.get_num_threads(), loop.accumulate, data.fingerprint,
+    )  # fmt: skip
+    return outcome, (model.eval() if status == "ok" else None)
+
+
+class _Loop:
+    """The state that a checkpoint holds, and the loop over it."""
+
+    def __init__(self, run, model: nn.Module, data: Data, how: How, precision: str, saved: dict[str, Any] | None):
+        self.run, self.model, self.data, self.precision = run, model, data, precision
+        self.accumulate = how.accumulate
+        self.optimizer = optim.make_optimizer(run, model.parameters())
+        self.step, self.seconds, self.curve = 0, 0.0, []
+        self.running = torch.zeros((), device=data.mean.device)  # sum of losses since the last point of the curve
+        self.running_steps = 0
+        if saved:
+            model.load_state_dict(saved["model"])
+            self.optimizer.load_state_dict(saved["optimizer"])
+            self.step, self.seconds, self.curve = saved["step"], saved["seconds"], saved["curve"]
+            self.running, self.running_steps = saved["running"], saved["running_steps"]
+            torch.set_rng_state(saved["rng"].cpu())
+            if saved["cuda_rng"] is not None:
+                torch.cuda.set_rng_state(saved["cuda_rng"].cpu())
+        self.first_step, self.started, self.loop_seconds = self.step, time.perf_counter(), 0.0
+
+    def go(self, weights: Path, keep_epochs, on_progress, should_stop) -> Literal["ok", "diverged", "paused"]:
+        run, total, per_epoch = self.run, self.run.total_steps, self.run.steps_per_epoch
+        points, keep = set(declared_steps(run)), {epoch * per_epoch for epoch in keep_epochs}
+        self.model.train()
+        last_save = last_report = clock = time.perf_counter()
+        while self.step < total:
+            epoch, start = divmod(self.step, per_epoch)
+            for batch in loaders.epoch_batches(run, self.data, epoch, start):
+                optim.set_learning_rate(self.optimizer, optim.learning_rate(run, self.step))
+                self.running += self._update(batch)
+                self.step += 1
+                self.running_steps += 1
+                if self.step % CHECK_EVERY == 0 or self.step in points or self.step in keep:
+                    if not math.isfinite(self.running.item()):
+                        self.loop_seconds += time.perf_counter() - clock
+                        return "diverged"
+                if self.step in points:
+                    self.loop_seconds += time.perf_counter() - clock
+                    self._add_point()
+                    clock = time.perf_counter()
+                if self.step in keep and self.step < total:
+                    save_weights(self.model, weights / f"{run.key}@{self.step // per_epoch}.safetensors")
+                now = time.perf_counter()
+                if on_progress and (now - last_report > 1 or self.step == total):
+                    on_progress(self.step, total)
+                    last_report = now
+                stop = self.step < total and should_stop is not None and should_stop()
+                if stop or now - last_save > SAVE_SECONDS:
+                    self._save(weights / f"{run.key}.checkpoint")
+                    last_save = time.perf_counter()
+                if stop:
+                    self.loop_seconds += time.perf_counter() - clock
+                    return "paused"
+                if self.step == total:
+                    break
+        self.loop_seconds += time.perf_counter() - clock
+        return "ok"
+
+    def _update(self, batch: Batch) -> Tensor:
+        """One step of the optimiser; the loss before it, on the device. Out of memory: the batch is split further."""
+        while True:
+            try:
+                self.optimizer.zero_grad(set_to_none=True)
+                loss = batch_gradient(self.model, batch, self.accumulate, self.precision)
+                break
+            except torch.OutOfMemoryError:
+                if self.accumulate >= len(batch.images) or has_batch_norm(self.model):
+                    raise
+                self.accumulate *= 2
+                print(f"out of memory: the batch of {len(batch.images)} goes through in {self.accumulate} parts")
+        if self.run.clip is not None:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.run.clip)
+        self.optimizer.step()
+        return loss
+
+    def _add_point(self) -> None:
+        """A point of the learning curve: epoch, running loss, and clean accuracy on train and validation parts."""
+        point = {"epoch": self.step / self.run.steps_per_epoch, "step": self.step}
+        point["running_loss"] = (self.running / self.running_steps).item()
+        train = Split(*(t[:CURVE_EXAMPLES] for t in self.data.train))
+        point |= {f"train_{k}": v for k, v in evaluate(self.model, self.data, train).items()}
+        if len(self.data.val.labels):
+            point |= {f"val_{k}": v for k, v in evaluate(self.model, self.data, self.data.val).items()}
+        self.curve.append(point)
+        self.running = torch.zeros_like(self.running)
+        self.running_steps = 0
+        self.model.train()
+
+    def _save(self, path: Path) -> None:
+        state = {
+            "key": self.run.key, "step": self.step, "curve": self.curve, "precision": self.precision,
+            "seconds": self.seconds + time.perf_counter() - self.started,
+            "model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(),
+            "running": self.running, "running_steps": self.running_steps, "rng": torch.get_rng_state(),
+            "cuda_rng": torch.cuda.get_rng_state() if self.running.is_cuda else None,
+        }  # fmt: skip
+        _write_whole(path, lambda part: torch.save(state, part))
+
+    def images_per_second(self) -> float:
+        return (self.step - self.first_step) * self.run.batch_size / max(self.loop_seconds, 1e-9)
+
+
+def batch_gradient(model: nn.Module, batch: Batch, parts: int, precision: str) -> Tensor:
+    """Add the gradient of the batch's mean cross-entropy, computed in `parts` parts; returns that loss."""
+    total = torch.zeros((), device=batch.images.device)
+    size = len(batch.images)
+    for images, targets in zip(batch.images.chunk(parts), batch.targets.chunk(parts), strict=True):
+        with _autocast(images.device, precision):
+            logits = model(images)  # (B / parts, K)
+        loss = F.cross_entropy(logits.float(), targets, reduction="sum") / size
+        loss.backward()
+        total += loss.detach()
+    return total
+
+
+def initial_model(run, weights: Path) -> nn.Module:
+    """The model before its first step: initialised from the seed, or from the parent's weights where `init` says so."""
+    model = build_for(run)
+    if run.init is None:
+        return model
+    parent = run.init.run
+    name = parent.key if run.init.epoch is None else f"{parent.key}@{run.init.epoch}"
+    state = safetensors.torch.load_file(find_weights(weights, name))
+    if run.init.transform == "new_head":
+        state = {k: v for k, v in state.items() if not k.startswith("linear_out.")}
+    try:
+        missing, unexpected = model.load_state_dict(state, strict=run.init.transform == "same")
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:200]
+        message = f"the weights of parent {parent.key} ({parent.model}) do not fit {run.model}: {reason}"
+        raise UserError(message) from None
+    if unexpected or any(not k.startswith("linear_out.") for k in missing):
+        raise UserError(f"the weights of parent {parent.key} ({parent.model}) do not fit {run.model} up to the head")
+    return model
+
+
+def find_weights(weights: Path, name: str) -> Path:
+    """The file of weights `name` (key or key@epoch). Raises UserError when it is not at hand."""
+    path = weights / f"{name}.safetensors"
+    if not path.exists():
+        raise UserError(f"the weights of run {name} are not at hand ({path}); train that run again to get them")
+    return path
+
+
+def save_weights(model: nn.Module, path: Path) -> None:
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    _write_whole(path, lambda part: safetensors.torch.save_file(state, part))
+
+
+@torch.inference_mode()
+def evaluate(model: nn.Module, data: Data, split: Split) -> dict[str, float]:
+    """top1 and top5 in percent and mean cross-entropy (no smoothing, nats) on a split, in fp32."""
+    was_training = model.training
+    model.eval()
+    totals = torch.zeros(3, device=data.mean.device, dtype=torch.float32 if data.mean.is_mps else torch.float64)
+    for images, labels in loaders.plain_batches(data, split):
+        logits = model(images).float()  # (B, K)
+        ranked = logits.topk(min(5, data.num_classes), dim=1).indices == labels[:, None]  # (B, 5)
+        loss = F.cross_entropy(logits, labels, reduction="sum")
+        totals += torch.stack([ranked[:, 0].sum(), ranked.sum(), loss])
+    model.train(was_training)
+    top1, top5, loss = (totals / max(len(split.labels), 1)).tolist()
+    return {"top1": 100 * top1, "top5": 100 * top5, "loss": loss}
+
+
+def final_metrics(model: nn.Module, data: Data) -> dict[str, float]:
+    """Every split, once, after the last step. The only place where test images are looked at."""
+    train = Split(*(t[: 2 * CURVE_EXAMPLES] for t in data.train))
+    metrics = {f"train_{k}": v for k, v in evaluate(model, data, train).items()}
+    if len(data.val.labels):
+        metrics |= {f"val_{k}": v for k, v in evaluate(model, data, data.val).items()}
+    return metrics | {f"test_{k}": v for k, v in evaluate(model, data, data.test).items()}
+
+
+def faster_precision(model: nn.Module, run, data: Data, seconds: float = 0.5) -> str:
+    """fp32 or bf16, whichever trains this model faster on this machine, measured on a copy for `seconds` each."""
+    model = copy.deepcopy(model).train()
+    size = min(run.batch_size, 512)
+    images = torch.randn(size, *data.train.images.shape[1:], device=data.mean.device)
+    batch = Batch(images, torch.full((size, data.num_classes), 1 / data.num_classes, device=images.device))
+
+    def rate(precision: str) -> float:
+        batch_gradient(model, batch, 1, precision)  # warm-up
+        wait_for(images.device)
+        start, count = time.perf_counter(), 0
+        while time.perf_counter() - start < seconds:
+            batch_gradient(model, batch, 1, precision)
+            wait_for(images.device)
+            count += 1
+        return count / (time.perf_counter() - start)
+
+    return "bf16" if rate("bf16") > rate("fp32") else "fp32"
+
+
+def _autocast(device: torch.device, precision: str):
+    return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
+
+
+def wait_for(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
+def _read_checkpoint(path: Path, run, device: torch.device) -> dict[str, Any] | None:
+    if not path.exists():
+        return None
+    try:
+        saved = torch.load(path, map_location=device, weights_only=True)
+    except Exception as error:  # torch raises many kinds for a damaged file; all mean the same to the user
+        kind = type(error).__name__
+        raise UserError(f"checkpoint {path} cannot be read ({kind}); delete it to start over") from error
+    if saved.get("key") != run.key:
+        raise UserError(f"checkpoint {path} belongs to run {saved.get('key')}, not {run.key}; delete it to start over")
+    return saved
+
+
+def _write_whole(path: Path, write: Callable[[Path], None]) -> None:
+    """Write beside, then rename: a file under its own name is whole."""
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        write(part)
+        os.replace(part, path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        reason = error.strerror or error
+        raise UserError(f"cannot write {path}: {reason}; free some space or choose another --out") from error

@@ -1,0 +1,216 @@
+"""The build: staging, execution and rendering; and the finished book, read as a browser without network would."""
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_notebook
+
+from mlp_lib import book
+from mlp_lib.errors import UserError
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def write_notebook(path: Path, *sources: str, about: dict | None = None) -> Path:
+    """A notebook whose first cell is the parameters cell of every chapter, with `sources` as the cells after it."""
+    first = 'preset: str = "auto"\ntrain: bool = True\nbudget_minutes: float = 30.0\nexecuted: list = []'
+    cells = [new_code_cell(first, metadata={"tags": ["parameters"]})] + [new_code_cell(s) for s in sources]
+    metadata = {"kernelspec": {"display_name": "x", "language": "python", "name": "no-such-kernel"}}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nbformat.write(new_notebook(cells=cells, metadata=metadata | ({"mlp_lib": about} if about else {})), path)
+    return path
+
+
+def printed(path: Path) -> str:
+    cells = nbformat.read(path, as_version=4).cells
+    return "".join(o.text for c in cells if c.cell_type == "code" for o in c.outputs if o.output_type == "stream")
+
+
+# --- table of contents and staging
+
+
+def test_every_page_of_the_contents_is_found_in_order(tmp_path):
+    (tmp_path / "_toc.yml").write_text(
+        "format: jb-book\nroot: book/a\nparts:\n  - chapters:\n      - file: notebooks/n\n        sections:\n"
+        "          - file: book/b\n"
+    )
+    for name in ("book/a.md", "book/b.md", "notebooks/n.ipynb"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert [p.as_posix() for p in book.toc_pages(tmp_path)] == ["book/a.md", "notebooks/n.ipynb", "book/b.md"]
+    (tmp_path / "book/b.md").unlink()
+    with pytest.raises(UserError, match="_toc.yml names book/b"):
+        book.toc_pages(tmp_path)
+
+
+def test_staging_copies_the_sources_but_no_notebook(tmp_path):
+    src = book.stage(ROOT, tmp_path / "src")
+    for name in ("_config.yml", "_toc.yml", "book/preface.md", "book/_static/custom.css"):
+        assert (src / name).read_bytes() == (ROOT / name).read_bytes()
+    assert not list(src.rglob("*.ipynb"))
+
+
+def test_a_folder_that_no_build_made_is_not_emptied(tmp_path):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(UserError, match="not made by a book build"):
+        book.build(out=tmp_path)
+    assert (tmp_path / "thesis.tex").read_text() == "years of work"
+
+
+# --- execution
+
+
+def test_live_notebook_trains_at_smoke_and_the_last_one_sees_the_others(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("MLP_LIB_RUNS", "mine")
+    show = "import os\nprint(preset, train, os.environ['MLP_LIB_RUNS'], [row['notebook'] for row in executed])"
+    names = {"a": {"last": True}, "b": {"live": True}, "c": None}
+    paths = [write_notebook(tmp_path / "nb" / f"{name}.ipynb", show, about=about) for name, about in names.items()]
+    out = tmp_path / "out" / "src" / "notebooks"
+    rows = book.execute_all(paths, out, preset="laptop", train=False)
+    assert [row["notebook"] for row in rows] == ["b", "c", "a"]
+    assert printed(out / "b.ipynb").startswith(f"smoke True {tmp_path / 'out' / 'runs'} ")
+    assert printed(out / "c.ipynb").startswith("laptop False mine ")
+    assert printed(out / "a.ipynb") == "laptop False mine ['b', 'c']\n"
+    assert re.search(r"^  b +\d+\.\d s$", capsys.readouterr().out, re.M)
+
+
+def test_executed_copy_hides_the_injected_cell_and_holds_no_paths(tmp_path):
+    source = write_notebook(tmp_path / "{odd} name" / "n.ipynb", "import sys\nprint(sys.prefix)")
+    before = source.read_bytes()
+    book.execute(source, tmp_path / "out" / "n.ipynb", {"preset": "smoke"})
+    executed = nbformat.read(tmp_path / "out" / "n.ipynb", as_version=4)
+    injected = [cell for cell in executed.cells if "injected-parameters" in cell.metadata.get("tags", [])]
+    assert len(injected) == 1 and "hide-input" in injected[0].metadata.tags
+    assert str(tmp_path) not in str(executed.metadata)
+    assert source.read_bytes() == before
+
+
+def test_kernel_is_this_python_and_this_library_whatever_is_installed(tmp_path, monkeypatch):
+    kernel = tmp_path / "home" / "kernels" / "python3"
+    kernel.mkdir(parents=True)
+    (kernel / "kernel.json").write_text('{"argv": ["/nonexistent/python"], "display_name": "x", "language": "python"}')
+    monkeypatch.setenv("JUPYTER_DATA_DIR", str(tmp_path / "home"))
+    monkeypatch.setenv("PATH", "/nonexistent")
+    source = write_notebook(tmp_path / "n.ipynb", "import sys, mlp_lib\nprint(sys.prefix, mlp_lib.__file__)")
+    book.execute(source, tmp_path / "out.ipynb")
+    import sys
+
+    assert printed(tmp_path / "out.ipynb").split() == [sys.prefix, str(ROOT / "mlp_lib" / "__init__.py")]
+
+
+def test_failing_notebook_is_named_with_its_error_and_its_copy(tmp_path):
+    source = write_notebook(tmp_path / "bad.ipynb", "raise RuntimeError('no such\\nthing')")
+    with pytest.raises(UserError) as caught:
+        book.execute(source, tmp_path / "out" / "bad.ipynb", {"preset": "smoke"})
+    message = str(caught.value)
+    assert "bad.ipynb" in message and "RuntimeError: no such" in message and "\n" not in message
+    assert str(tmp_path / "out" / "bad.ipynb") in message
+    assert "RuntimeError" in (tmp_path / "out" / "bad.ipynb").read_text()
+
+
+def test_missing_notebook_is_one_clear_line(tmp_path):
+    with pytest.raises(UserError, match="there is no notebook"):
+        book.execute(tmp_path / "none.ipynb", tmp_path / "out.ipynb")
+
+
+# --- rendering
+
+
+def test_a_warning_fails_the_build_and_names_the_log(tmp_path, capsys):
+    src = tmp_path / "src"
+    src.mkdir()
+    (src / "_config.yml").write_text("title: t\nonly_build_toc_files: true\n")
+    (src / "_toc.yml").write_text("format: jb-book\nroot: a\n")
+    (src / "a.md").write_text("# A\n\n[gone](gone.md)\n")
+    with pytest.raises(UserError, match="build.log"):
+        book.render(src, tmp_path)
+    assert "gone.md" in capsys.readouterr().err
+
+
+# --- the finished book
+
+
+class Page(HTMLParser):
+    """What a page loads, what it links to, and the anchors it offers."""
+
+    def __init__(self, path: Path):
+        super().__init__()
+        self.loads, self.links, self.anchors = [], [], set()
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag, attributes):
+        values = {name: value or "" for name, value in attributes}
+        self.anchors.update(filter(None, [values.get("id"), values.get("name")]))
+        if tag == "a":
+            self.links.append(values.get("href", ""))
+        elif tag == "link":
+            self.loads.append(values.get("href", ""))
+        for name in ("src", "poster", "data"):
+            if tag in {"script", "img", "iframe", "source", "video", "audio", "embed", "object"} and values.get(name):
+                self.loads.append(values[name])
+        self.loads += re.findall(r"url\(\s*['\"]?([^'\")]+)", values.get("style", ""))
+
+
+def remote(address: str) -> bool:
+    return bool(urlsplit(address).netloc)
+
+
+@pytest.fixture(scope="session")
+def html(tmp_path_factory) -> Path:
+    return book.build(out=tmp_path_factory.mktemp("book") / "out").parent
+
+
+@pytest.fixture(scope="session")
+def pages(html) -> dict[Path, Page]:
+    return {path: Page(path) for path in html.rglob("*.html") if "_static" not in path.parts}
+
+
+@pytest.mark.slow
+def test_book_has_every_page_of_the_contents(html):
+    for page in book.toc_pages(ROOT):
+        assert (html / page.with_suffix(".html")).is_file()
+    assert (html / "index.html").is_file()
+
+
+@pytest.mark.slow
+def test_book_loads_nothing_from_another_host(html, pages):
+    loaded = {f"{path.name}: {address}" for path, page in pages.items() for address in page.loads if remote(address)}
+    for css in html.rglob("*.css"):
+        found = re.findall(r"(?:url\(\s*['\"]?|@import\s+['\"])([^'\")]+)", css.read_text(encoding="utf-8"))
+        loaded |= {f"{css.name}: {address}" for address in found if remote(address)}
+    for path in pages:  # scripts written into the page may load more
+        inline = re.findall(r"<script(?![^>]*\ssrc=)[^>]*>(.*?)</script>", path.read_text(encoding="utf-8"), re.S)
+        loaded |= {f"{path.name}: {url}" for text in inline for url in re.findall(r"https?://[^\s\"'\\]+", text)}
+    assert not loaded
+
+
+@pytest.mark.slow
+def test_every_internal_link_anchor_and_file_exists(html, pages):
+    broken = set()
+    for path, page in pages.items():
+        for address in page.links + page.loads:
+            parts = urlsplit(address)
+            if parts.scheme or parts.netloc or address in {"", "#"}:
+                continue
+            target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
+            if not target.is_file():
+                broken.add(f"{path.name}: {address}")
+            elif parts.fragment and target in pages and unquote(parts.fragment) not in pages[target].anchors:
+                broken.add(f"{path.name}: {address}")
+    assert not broken
+
+
+@pytest.mark.slow
+def test_book_holds_no_path_of_the_machine_that_built_it(html, pages):
+    texts = {path: path.read_text(encoding="utf-8") for path in [*pages, *(html / "_sources").rglob("*.ipynb")]}
+    assert not [path.name for path, text in texts.items() if str(html.parent) in text or str(ROOT) in text]
+
+
+@pytest.mark.slow
+def test_formulas_are_rendered_by_the_local_mathjax(html, pages):
+    scripts = [address for address in pages[html / "book" / "preface.html"].loads if "mathjax" in address.lower()]
+    assert scripts and all((html / "book" / urlsplit(address).path).is_file() for address in scripts)
