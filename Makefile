@@ -44,7 +44,7 @@ lock: env ## write requirements.lock from pyproject.toml (ARGS=--upgrade for new
 
 clean: ## delete what was built; keeps .venv, records and data
 	rm -rf _build .pytest_cache .ruff_cache
-	find mlp_lib tests benchmarks notebooks -name __pycache__ -type d -prune -exec rm -rf {} +
+	find . -name .venv -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
 
 env: $(STAMP) ## make .venv (done by the others when needed)
 

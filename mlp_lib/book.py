@@ -131,7 +131,7 @@ def execute(notebook: Path, out: Path, parameters: dict | None = None) -> float:
             papermill.execute_notebook(
                 _literal(notebook), _literal(out), parameters=parameters, kernel_name="python3",
                 cwd=str(notebook.resolve().parent), progress_bar=False, start_timeout=180,
-                extra_arguments=["--log-level=40"],  # the kernel's own warnings, not the notebook's
+                extra_arguments=["--log-level=50"],  # the kernel's own warnings, not the notebook's
             )  # fmt: skip
         except papermill.PapermillExecutionError as error:
             reason = f"{error.ename}: {error.evalue}".strip().splitlines()[0]

@@ -35,7 +35,7 @@ class Factors:
     position: Switch = True  # of the centre, each of dx (right) and dy (down); off: in the middle
     scale: Switch = True  # radius of the disc of the same area
     rotation: Switch = True  # radians, counter-clockwise as one sees it
-    colour: Switch = True  # hue of the shape, in turns; with its saturation, the ground's hue, and who is brighter
+    colour: Switch = True  # hue of the shape, in turns; with it the ground's hue, and which of them is brighter
     texture: Switch = True  # contrast of the waves on the ground
     clutter: Switch = True  # number of thin strokes behind the shape, 0 to 4
     noise: Switch = True  # standard deviation of noise on each pixel and channel, as a share of full brightness
@@ -180,9 +180,9 @@ def _range(factors: Factors, name: str) -> tuple[float, float]:
 def sample(n: int, seed: int, factors: Factors = Factors(), start: int = 0) -> dict[str, np.ndarray]:
     """Labels and true factors of examples start .. start + n - 1, without drawing them: name -> (n,).
 
-    label int64; dx, dy, scale (units of half the side); rotation (radians); hue, ground_hue (turns); saturation; bright
-    (bool: the shape is brighter than the ground, or the other way round); texture (contrast); clutter (strokes); noise
-    (standard deviation). Raises UserError for a range that is upside down.
+    label int64; dx, dy, scale (units of half the side); rotation (radians); hue, ground_hue (turns); bright (bool: the
+    shape is brighter than the ground, or the other way round); texture (contrast); clutter (strokes); noise (standard
+    deviation). Raises UserError for a range that is upside down.
     """
     index = np.arange(start, start + n)
 
@@ -192,7 +192,7 @@ def sample(n: int, seed: int, factors: Factors = Factors(), start: int = 0) -> d
 
     coloured = factors.colour is not False
     dx, dy = draw("position", 1, 2).T
-    other_hue, bright, saturation = _uniform(seed, index, 4, 3).T
+    other_hue, bright = _uniform(seed, index, 4, 2).T
     fewest, most = _range(factors, "clutter")
     strokes = np.floor(fewest + (most - fewest + 1) * _uniform(seed, index, 5, 1)[:, 0])
     return {
@@ -204,7 +204,6 @@ def sample(n: int, seed: int, factors: Factors = Factors(), start: int = 0) -> d
         "hue": draw("colour", 6)[:, 0] % 1.0,
         "ground_hue": other_hue if coloured else np.full(n, 0.6),
         "bright": bright < 0.5 if coloured else np.ones(n, bool),
-        "saturation": 0.72 + 0.2 * saturation if coloured else np.full(n, 0.8),
         "texture": draw("texture", 7)[:, 0],
         "clutter": np.minimum(strokes, STROKES).astype(np.int64),
         "noise": draw("noise", 8)[:, 0],
@@ -279,7 +278,7 @@ def _draw(part: dict[str, np.ndarray], seed: int, index: np.ndarray, resolution:
     # Ground: waves in two tones of one hue, bent by a second wave.
     canvas = np.empty((b, 3, resolution, resolution), np.float32)
     dark_tone = _hsv(part["ground_hue"], np.where(bright, 0.6, 0.35), np.where(bright, 0.12, 0.68))
-    light_tone = _hsv(part["ground_hue"], np.where(bright, 0.5, 0.15), np.where(bright, 0.42, 0.97))
+    light_tone = _hsv(part["ground_hue"], np.where(bright, 0.5, 0.15), np.where(bright, 0.40, 0.97))
     mix = np.full((b, resolution, resolution), 0.5, np.float32)
     if part["texture"].any():
         angle, frequency = 2 * np.pi * looks[:, 0:2], 0.6 + 1.4 * looks[:, 2:4]  # frequency: turns per half side
@@ -310,7 +309,10 @@ def _draw(part: dict[str, np.ndarray], seed: int, index: np.ndarray, resolution:
         rows = np.flatnonzero(part["label"] == label)
         if len(rows):
             distance[rows] = signed(u[rows], v[rows])
-    shape = _hsv(part["hue"], part["saturation"], np.where(bright, 0.98, 0.34))
+    shape = _hsv(part["hue"], 0.85, np.where(bright, 0.98, 0.34))
+    # Full blue is nearly as dark as the dark ground: whiten bright shapes to a luminance that stands out.
+    luminance = shape @ np.array([0.299, 0.587, 0.114])
+    shape += np.where(bright, np.maximum(0.5 - luminance, 0) / (1 - luminance), 0)[:, None] * (1 - shape)
     _blend(canvas, _cover(distance, part["scale"] * half), shape)
 
     canvas *= np.float32(255)

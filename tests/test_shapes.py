@@ -25,8 +25,11 @@ def inside(rendered: shapes.Rendered) -> np.ndarray:
 
 
 def grid(cells: int = 1600) -> tuple[np.ndarray, np.ndarray]:
+    """Points of [-2, 2] squared, turned a little so that no edge runs along the cells."""
     x = (np.arange(cells, dtype=np.float32) + 0.5) / cells * 4 - 2
-    return np.broadcast_to(x, (1, cells, cells)), np.broadcast_to(-x[:, None], (1, cells, cells))
+    across, up = x[None, None, :], -x[None, :, None]
+    c, s = np.float32(np.cos(0.3)), np.float32(np.sin(0.3))
+    return c * across + s * up, c * up - s * across
 
 
 @pytest.mark.parametrize("name", shapes.CLASSES)
@@ -101,7 +104,7 @@ def test_values_lie_in_their_ranges_and_are_uniform():
 @pytest.mark.parametrize("name", list(PLAIN))
 def test_switching_one_factor_off_leaves_the_others(name):
     on, off = shapes.sample(50, 3), shapes.sample(50, 3, Factors(**{name: False}))
-    touched = {"position": {"dx", "dy"}, "colour": {"hue", "ground_hue", "bright", "saturation"}}.get(name, {name})
+    touched = {"position": {"dx", "dy"}, "colour": {"hue", "ground_hue", "bright"}}.get(name, {name})
     for key in on:
         if key in touched:
             assert len(np.unique(off[key])) == 1 < len(np.unique(on[key]))
@@ -141,15 +144,14 @@ def test_a_finer_image_shrinks_to_the_coarse_one():
     fine, coarse = plain(60, 128, rotation=True), plain(60, 32, rotation=True)
     shrunk = fine.images.reshape(60, 3, 32, 4, 32, 4).mean((3, 5))
     assert np.abs(shrunk - coarse.images).mean() < 1
-    assert np.abs(shrunk - coarse.images).max() < 60  # corners: a ramp is not a box filter
+    assert (np.abs(shrunk - coarse.images) > 32).mean() < 0.005  # sharp corners: a ramp is not a box filter
 
 
 def test_hue_is_colorsys():
     rendered = plain(100, colour=True)
     for i in np.flatnonzero(rendered.labels == shapes.CLASSES.index("disc")):
-        hue, saturation, _ = colorsys.rgb_to_hsv(*rendered.images[i, :, 16, 16] / 255)
+        hue, _, _ = colorsys.rgb_to_hsv(*rendered.images[i, :, 16, 16] / 255)
         assert abs((hue - rendered.factors["hue"][i] + 0.5) % 1 - 0.5) < 0.02
-        assert abs(saturation - rendered.factors["saturation"][i]) < 0.02
         ground, _, _ = colorsys.rgb_to_hsv(*rendered.images[i, :, 0, 0] / 255)
         assert abs((ground - rendered.factors["ground_hue"][i] + 0.5) % 1 - 0.5) < 0.03
 
@@ -157,7 +159,7 @@ def test_hue_is_colorsys():
 def test_noise_has_the_given_deviation_and_no_mean():
     clean, noisy = plain(400), plain(400, noise=(0.05, 0.05))
     difference = (noisy.images.astype(float) - clean.images)[:, 1:2] / 255  # green stays away from 0 and 255
-    assert abs(difference.mean()) < 0.001
+    assert abs(difference.mean()) < 0.5 / 255 + 0.0005  # the clean image is rounded
     assert abs(difference.std() - 0.05) < 0.001
 
 
@@ -181,7 +183,7 @@ def test_the_shape_stands_out_from_its_ground():
     grey = np.tensordot([0.299, 0.587, 0.114], rendered.images / 255, (0, 1))  # (n, r, r)
     cover = inside(plain(n))
     gap = np.array([abs(grey[i][cover[i] == 1].mean() - grey[i][cover[i] == 0].mean()) for i in range(n)])
-    assert np.quantile(gap, 0.01) > 0.1
+    assert gap.min() > 0.1
 
 
 def test_hard_enough_for_a_linear_model_and_no_harder_than_that():

@@ -1,7 +1,7 @@
 """One file a chapter. A study turns a preset and parameters into runs, and their records into results.
 
-Each study module has NAME, TITLE, MEASURES, PRESETS, `resolve(preset, **changes)` and `collect(preset, ensure)`;
-what is below works on any of them.
+Each study module has NAME, TITLE, CLAIMS, MEASURES, PRESETS, Parameters, `resolve(preset, **changes)` and
+`collect(preset, ensure)`; what is below works on any of them.
 """
 
 from types import ModuleType
@@ -77,20 +77,20 @@ def plan(module: ModuleType, preset: Any, store: Store) -> Plan:
 
 
 def pick_preset(module: ModuleType, name: str, store: Store, **changes: Any) -> str:
-    """What `auto` means: the largest preset whose records are complete; with none, the smallest that fits the data.
+    """What `auto` means: the largest preset whose records suffice for the verdicts' rules; with none, a small one.
 
-    That is smoke for data that need no download and when nothing is named, laptop for other data.
+    That is smoke for data that need no download and when no data set is named, laptop for other data.
     """
     if name != "auto":
         return name
-    complete = [size for size in SIZES if size in module.PRESETS and _complete(module, size, store, changes)]
-    if complete:
-        return complete[-1]
+    sufficient = [size for size in SIZES if size in module.PRESETS and _sufficient(module, size, store, changes)]
+    if sufficient:
+        return sufficient[-1]
     from mlp_lib.datasets import facts
 
     dataset = changes.get("dataset")
     return "smoke" if dataset is None or facts(dataset).embedded else "laptop"
 
 
-def _complete(module: ModuleType, size: str, store: Store, changes: dict) -> bool:
-    return module.collect(module.resolve(size, **changes), from_records(store)).complete
+def _sufficient(module: ModuleType, size: str, store: Store, changes: dict) -> bool:
+    return module.collect(module.resolve(size, **changes), from_records(store)).sufficient

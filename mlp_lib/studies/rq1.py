@@ -3,20 +3,23 @@
 Cells: {S-MLP, B-MLP, CNN} x {no augmentation, the paper's}. In the presets that tune, each cell's learning rate is
 chosen on validation at a third of the training length, then fresh seeds are run at the choice. The presets that repeat
 the paper's cells keep its recipe (LION, 5e-5, smoothing 0.3, constant lr) and choose nothing, so they train on all
-50,000 images.
+50,000 images. Variants of the first cell show what the settings do on which the paper is silent.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import pandas as pd
 
 from mlp_lib.errors import UserError
 from mlp_lib.runs import Run, make_run
+from mlp_lib.studies import parameters
 from mlp_lib.studies.tuning import Choice, choose_lr, grid_runs
 
 NAME = "rq1"
 TITLE = "From scratch: MLPs and a CNN, with and without augmentation"
+CLAIMS = (1, 2, 3)
 MEASURES = ("first_layer",)
 PAPER_AUGMENT = "flip+crop+mixup"  # paper section 4: flips, random resized crops, MixUp
 
@@ -36,27 +39,47 @@ class Preset:
     seeds: tuple[int, ...]
     tuning_share: float = 1 / 3
     single_seed: tuple[str, ...] = ()  # models too costly here for more than the first seed
+    variants: tuple[dict[str, Any], ...] = ()  # changes to the first model's cell without augmentation
 
 
 # The paper's own cells. It is silent on batch size and schedule: 4096 and a constant lr are the public code's defaults.
-PAPER_CELLS = dict(
-    dataset="cifar10", subset=None, split="all", models=("S-6/Wi-1024", "B-6/Wi-1024"), epochs=100, batch_size=4096,
-    lrs=(5e-5,), seeds=(0, 1, 2),
-)  # fmt: skip
+PAPER_CELLS = dict(dataset="cifar10", subset=None, split="all", epochs=100, batch_size=4096, lrs=(5e-5,))
 
 PRESETS = {
     "smoke": Preset(
         dataset="digits", subset=300, split="holdout", models=("S-2/Wi-32", "B-2/Wi-32", "CNN-4"),
-        epochs=3, augmented_epochs=3, batch_size=32, lrs=(1e-3, 3e-3), seeds=(0, 1),
+        epochs=3, augmented_epochs=3, batch_size=32, lrs=(1e-3, 3e-3), seeds=(0, 1), variants=({"batch_size": 64},),
     ),
     "laptop": Preset(
         dataset="cifar10", subset=10_000, split="holdout", models=("S-6/Wi-256", "B-6/Wi-256", "CNN-16"),
         epochs=30, augmented_epochs=90, batch_size=256, lrs=(1e-4, 3e-4, 1e-3), seeds=(0, 1, 2),
+        variants=({"batch_size": 1024}, {"schedule": "cosine"}),
     ),
-    "overnight": Preset(**PAPER_CELLS, augmented_epochs=75, single_seed=("B-6/Wi-1024",)),
-    "gpu": Preset(**PAPER_CELLS, augmented_epochs=1000),
-    "paper": Preset(**PAPER_CELLS, augmented_epochs=5000),
+    "overnight": Preset(
+        **PAPER_CELLS, models=("S-6/Wi-1024", "B-6/Wi-1024"), augmented_epochs=75, seeds=(0, 1, 2),
+        single_seed=("B-6/Wi-1024",),
+    ),
+    "gpu": Preset(
+        **PAPER_CELLS, models=("S-6/Wi-1024", "B-6/Wi-1024", "CNN-64"), augmented_epochs=1000, seeds=(0, 1, 2),
+        variants=({"batch_size": 1024}, {"batch_size": 256}, {"schedule": "cosine"}, {"lr": 1.5e-4}),
+    ),
+    "paper": Preset(
+        **PAPER_CELLS, models=("S-6/Wi-1024", "B-6/Wi-1024", "CNN-64"), augmented_epochs=5000, seeds=(0, 1, 2),
+    ),
 }  # fmt: skip
+
+
+class Parameters(parameters.Parameters):
+    """The chapter's parameters. None keeps the preset's own value."""
+
+    model: str | None = None  # an MLP in the place of the preset's B-MLP
+    dataset: str | None = None
+    subset: int | None = None
+    epochs: int | None = None
+    augmented_epochs: int | None = None
+    batch_size: int | None = None
+    lrs: tuple[float, ...] | None = None
+    seeds: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -75,14 +98,23 @@ class Cell:
 
 @dataclass(frozen=True)
 class Results:
-    """What the chapter shows: its cells, and one row a run with `family` and `augmented` added."""
+    """What the chapter shows: its cells, one row a run with `family` and `augmented`, and one row a variant's run."""
 
     cells: tuple[Cell, ...]
     frame: pd.DataFrame
+    variants: pd.DataFrame
 
     @property
     def complete(self) -> bool:
-        return bool(self.frame["status"].isin(["ok", "diverged"]).all())
+        """Every run has ended."""
+        status = pd.concat([self.frame["status"], self.variants["status"]])
+        return bool(status.isin(["ok", "diverged"]).all())
+
+    @property
+    def sufficient(self) -> bool:
+        """Complete, and every family has at least three seeds, as the verdicts' rules ask."""
+        seeds = self.frame.groupby(["family", "augmented"])["seed"].nunique()
+        return self.complete and len(seeds) >= 6 and bool((seeds >= 3).all())
 
 
 def family_of(model: str) -> str:
@@ -90,10 +122,11 @@ def family_of(model: str) -> str:
     return {"S": "S-MLP", "B": "B-MLP", "C": "CNN"}[model[0]]
 
 
-def resolve(preset: str, **changes) -> Preset:
+def resolve(preset: str, **changes: Any) -> Preset:
     """A preset with a chapter's other parameters put in; None changes nothing.
 
-    `model` replaces the B-MLP, so that a reader can put any MLP in its place. Raises UserError for unknown names.
+    `model` replaces the B-MLP, so that a reader can put any MLP in its place. Raises UserError for unknown names and
+    for values with which no run can be made.
     """
     if preset not in PRESETS:
         raise UserError(f"unknown preset {preset!r}; there are: {', '.join(PRESETS)}")
@@ -106,10 +139,15 @@ def resolve(preset: str, **changes) -> Preset:
     unknown = sorted(set(changes) - set(known))
     if unknown:
         raise UserError(f"unknown parameter {unknown[0]!r}; there are: model, {', '.join(known)}")
+    for name in ("lrs", "seeds"):
+        if name in changes and not changes[name]:
+            raise UserError(f"{name} is empty; give at least one value, or leave it out")
     if changes.get("dataset", chosen.dataset) != chosen.dataset and "subset" not in changes:
         changes["subset"] = None
     chosen = replace(chosen, **changes)
-    candidates(chosen)  # every run is validated here, before anything is trained
+    for run in candidates(chosen):  # every run is validated here, before anything is trained
+        for lr in chosen.lrs:
+            run.but(lr=lr)
     return chosen
 
 
@@ -148,7 +186,10 @@ def collect(preset: Preset, ensure: Callable[..., pd.DataFrame]) -> Results:
         runs = tuple(run.but(lr=choice.lr, seed=seed) for seed in seeds)
         cells.append(Cell(run.model, run.augment, choice, runs))
     by_seed = [cell.runs[i] for i in range(len(preset.seeds)) for cell in cells if i < len(cell.runs)]
-    frame = ensure(by_seed, train=all(cell.choice.final for cell in cells))
+    varied = [(change, run.but(**change)) for change in preset.variants for run in cells[0].runs]
+    frame = ensure([*by_seed, *(run for _, run in varied)], train=all(cell.choice.final for cell in cells))
     frame["family"] = frame["model"].map(family_of)
     frame["augmented"] = frame["augment"] != "none"
-    return Results(tuple(cells), frame)
+    variants = frame.iloc[len(by_seed) :].reset_index(drop=True)
+    variants["variant"] = [", ".join(f"{k}={v}" for k, v in change.items()) for change, _ in varied]
+    return Results(tuple(cells), frame.iloc[: len(by_seed)].reset_index(drop=True), variants)

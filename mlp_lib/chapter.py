@@ -1,0 +1,96 @@
+"""What a chapter's notebook calls: check its parameters, say what it will cost, get its results.
+
+    chapter = open_chapter("rq1", globals())    # everything that papermill injected is checked; nothing is trained
+    results = chapter.results()                 # from records; with train=True, what is missing is trained first
+
+No torch unless something is trained.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+from types import ModuleType
+from typing import Any
+
+import pandas as pd
+
+from mlp_lib import studies
+from mlp_lib.records import Store
+from mlp_lib.studies.parameters import Parameters, validated
+
+# Names that a kernel puts into a notebook before its first cell.
+_KERNEL_NAMES = {"In", "Out", "exit", "quit", "open", "get_ipython"}
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """A chapter with its parameters checked and its preset chosen."""
+
+    study: ModuleType
+    parameters: Parameters
+    preset: str
+    store: Store
+
+    @property
+    def grid(self) -> Any:
+        """The preset with the reader's changes put in."""
+        return self.study.resolve(self.preset, **self.parameters.changes)
+
+    def plan(self) -> studies.Plan:
+        return studies.plan(self.study, self.grid, self.store)
+
+    def results(self) -> Any:
+        """The study's results. Says first what is missing and how long it would take; trains it if it may."""
+        plan = self.plan()
+        missing = [run for run, done in zip(plan.runs, plan.done, strict=True) if not done]
+        if not missing:
+            return self.study.collect(self.grid, studies.from_records(self.store))
+        self._announce(missing)
+        if not self.parameters.train:
+            return self.study.collect(self.grid, studies.from_records(self.store))
+        ensure = studies.training(
+            self.store, self.study.MEASURES, budget_minutes=self.parameters.budget_minutes, progress=True
+        )
+        return self.study.collect(self.grid, ensure)
+
+    def _announce(self, missing: list) -> None:
+        from mlp_lib import costs
+
+        minutes = sum(costs.planned_seconds(run) for run in missing) / 60
+        flops = sum(costs.training_flops(run) for run in missing)
+        what = f"{len(missing)} runs are missing: {flops:.2g} FLOPs, about {minutes:.1f} minutes on two CPU cores"
+        if self.parameters.train:
+            print(f"{what}; training now, for at most {self.parameters.budget_minutes:g} minutes.")
+        else:
+            print(f"{what}. Not run here: train=True, or `python -m mlp_lib study {self.study.NAME} "
+                  f"--preset {self.preset}`, trains them.")  # fmt: skip
+
+    def larger(self) -> pd.DataFrame:
+        """Finished runs of the presets larger than the one shown, with a column `preset`: labelled extra rows."""
+        frames = []
+        for size in studies.SIZES[studies.SIZES.index(self.preset) + 1 :]:
+            if size in self.study.PRESETS and not any(v is not None for v in self.parameters.changes.values()):
+                frame = self.study.collect(self.study.resolve(size), studies.from_records(self.store)).frame
+                frames.append(frame[frame["status"] == "ok"].assign(preset=size))
+        kept = [frame for frame in frames if len(frame)]
+        found = pd.concat(kept, ignore_index=True) if kept else pd.DataFrame()
+        return found.drop_duplicates("key") if len(found) else found
+
+
+def open_chapter(name: str, namespace: dict[str, Any], store: Store | None = None) -> Chapter:
+    """Check a notebook's parameters and choose its preset. `namespace` is the notebook's `globals()`.
+
+    Every public name in it that is neither a module, a function nor the kernel's own is taken for a parameter, so
+    that one which papermill injected without the chapter knowing it is refused instead of ignored.
+    Raises UserError: one line.
+    """
+    values = {
+        k: v for k, v in namespace.items()
+        if not k.startswith("_") and k not in _KERNEL_NAMES and not isinstance(v, ModuleType) and not callable(v)
+    }  # fmt: skip
+    study = studies.study(name)
+    parameters = validated(study.Parameters, values)
+    store = store or Store()
+    pick = partial(studies.pick_preset, study, parameters.preset, store)
+    chapter = Chapter(study, parameters, pick(**parameters.changes), store)
+    chapter.grid  # noqa: B018  every run is validated before anything else happens
+    return chapter

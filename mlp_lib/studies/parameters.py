@@ -1,0 +1,36 @@
+"""What a reader may ask of any chapter; each study adds its own. Checked before anything is trained."""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from mlp_lib.errors import UserError
+
+
+class Parameters(BaseModel):
+    """The parameters that every chapter has."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())
+
+    preset: Literal["auto", "smoke", "laptop", "overnight", "gpu", "paper"] = "auto"
+    train: bool = Field(True, description="train what the records lack")
+    budget_minutes: float = Field(30.0, ge=0, description="stop, with checkpoints, when these have passed")
+
+    @property
+    def changes(self) -> dict[str, Any]:
+        """What the study's own parameters change in its preset; None changes nothing."""
+        return {name: getattr(self, name) for name in type(self).model_fields if name not in Parameters.model_fields}
+
+
+def validated(kind: type[Parameters], values: dict[str, Any]) -> Parameters:
+    """The values as `kind`. Raises UserError: one line that names the parameter and what it may be."""
+    try:
+        return kind(**values)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        name = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            allowed = ", ".join(kind.model_fields)
+            raise UserError(f"unknown parameter {name!r}; this chapter takes: {allowed}") from None
+        message = first["msg"][0].lower() + first["msg"][1:]
+        raise UserError(f"parameter {name}={first['input']!r}: {message}") from None
