@@ -174,6 +174,7 @@ def study(
     device: Device = "auto",
     precision: Precision = "auto",
     workers: Annotated[int | None, typer.Option(min=1, help="processes; by default one a core, one on a GPU")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="of torch in each; by default cores / workers")] = None,
 ) -> None:
     """Train what a study lacks at a preset. Resumable: the same command goes on."""
     from mlp_lib import studies
@@ -183,7 +184,7 @@ def study(
     module, store = studies.study(name), Store(out)
     chosen = module.resolve(preset)
     plan = studies.plan(module, chosen, store)
-    how = How(device, precision)
+    how = How(device, precision, threads)
     minutes = _print_plan(plan, how, workers) if dry_run or not all(plan.done) else 0.0
     if dry_run:
         _last_line(as_json, status="dry-run", runs=len(plan.runs), done=sum(plan.done), flops=sum(plan.flops),
@@ -216,7 +217,7 @@ def _print_plan(plan, how, workers: int | None) -> float:
     if workers is None:
         workers = min(os.cpu_count() or 1, len(todo)) if pick_device(how.device).type == "cpu" else 1
     workers = max(workers, 1)
-    threads = max(1, (os.cpu_count() or 1) // workers)
+    threads = how.threads or max(1, (os.cpu_count() or 1) // workers)
     seconds = costs.measured_seconds(todo, how._replace(threads=threads))
     rows = [
         {"model": r.model, "data": f"{r.dataset}/{r.train_examples}", "augment": r.augment, "epochs": r.epochs,
@@ -248,7 +249,7 @@ def fetch(
     """Download an image set, checked against its published hash. Can be interrupted and repeated."""
     from mlp_lib import datasets
 
-    typer.echo(f"{name} is in {datasets.fetch(name, root)}")
+    datasets.fetch(name, root)
 
 
 @app.command()

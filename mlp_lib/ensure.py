@@ -24,6 +24,12 @@ from mlp_lib.records import Store, row_of
 from mlp_lib.runs import Run
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+WORKER_ENVIRONMENT = {
+    "OMP_WAIT_POLICY": "PASSIVE",  # spinning threads of two trainings slow each other down many times over
+    # glibc hands a batch's memory back to the system after every step, which costs more than the augmentation does
+    "MALLOC_TRIM_THRESHOLD_": "1000000000",
+    "MALLOC_MMAP_THRESHOLD_": "1000000000",
+}
 
 
 def with_parents(runs: Iterable[Run]) -> dict[str, Run]:
@@ -199,7 +205,7 @@ def _work(fields: dict, folder: str, how: tuple, measures: tuple[str, ...], keep
 @contextmanager
 def environment_for(threads: int) -> Iterator[None]:
     """Thread limits must stand in the environment before a worker imports torch."""
-    wanted = {name: str(threads) for name in THREAD_VARIABLES} | {"OMP_WAIT_POLICY": "PASSIVE"}
+    wanted = {name: str(threads) for name in THREAD_VARIABLES} | WORKER_ENVIRONMENT
     before = {name: os.environ.get(name) for name in wanted}
     os.environ.update(wanted)
     try:
