@@ -42,18 +42,25 @@ def from_records(store: Store):
 
 
 def training(store: Store, measures: tuple[str, ...], **options: Any):
-    """An `ensure` for `collect` that trains what is missing, all calls within one budget (`budget_minutes`)."""
+    """An `ensure` for `collect` that trains what is missing, all calls within one budget (`budget_minutes`).
+
+    Once a call comes back unfinished, stopped by its budget or by a signal, later calls train nothing.
+    """
     import time
 
     from mlp_lib.ensure import ensure as full
 
     budget = options.pop("budget_minutes", None)
     deadline = None if budget is None else time.monotonic() + 60 * budget
+    stopped = False
 
     def ensure(runs: list[Run], train: bool = True) -> pd.DataFrame:
+        nonlocal stopped
         left = None if deadline is None else (deadline - time.monotonic()) / 60
-        train = train and (left is None or left > 0)
-        return full(runs, measures, store=store, train=train, budget_minutes=left, **options)
+        train = train and not stopped and (left is None or left > 0)
+        frame = full(runs, measures, store=store, train=train, budget_minutes=left, **options)
+        stopped = stopped or (train and not frame["status"].isin(["ok", "diverged"]).all())
+        return frame
 
     return ensure
 
