@@ -30,7 +30,8 @@ def build(preset: str = "auto", out: Path | None = None, train: bool = False) ->
     """Build the whole book into `out` (default `_build`), which is emptied first, and return its `index.html`.
 
     Every notebook gets `preset` and `train`; without `train` a missing record is shown as "not run", never trained.
-    A notebook that carries `{"mlp_lib": {"live": true}}` trains at the smoke preset into a store of its own.
+    A notebook that carries `{"mlp_lib": {"live": true}}`, and at the smoke preset every notebook, trains at the smoke
+    preset into a store of the build's own.
 
     Raises UserError when a notebook fails (its name, its error, the executed copy), when jupyter-book warns (the
     log), or when `out` holds something that no build put there.
@@ -87,7 +88,7 @@ def execute_all(notebooks: list[Path], folder: Path, preset: str, train: bool) -
     """
     rows = []
     for notebook in sorted(notebooks, key=lambda path: _own_metadata(path).get("last", False)):
-        live = _own_metadata(notebook).get("live", False)
+        live = preset == "smoke" or _own_metadata(notebook).get("live", False)
         wanted = {"preset": "smoke" if live else preset, "train": live or train, "executed": list(rows)}
         known = parameters_of(notebook)
         print(f"  {notebook.stem:<28}", end="", flush=True)
@@ -178,12 +179,20 @@ def _tidied(notebook):
         notebook.metadata.get("papermill", {}).pop(name, None)
     hidden = "hide-input"
     for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            if output.output_type == "stream":
+                output.text = _without_overwritten(output.text)
         tags = cell.metadata.get("tags", [])
         if "parameters" in tags and "remove-input" in tags:
             hidden = "remove-input"  # papermill does not hand the tags down
         if INJECTED in tags and hidden not in tags:
             cell.metadata["tags"] = [*tags, hidden]
     return notebook
+
+
+def _without_overwritten(text: str) -> str:
+    """What a terminal would still show: of each line, what follows its last carriage return (progress bars)."""
+    return "\n".join(line.rstrip("\r").rsplit("\r", 1)[-1] for line in text.split("\n"))
 
 
 def _own_metadata(notebook: Path) -> dict:

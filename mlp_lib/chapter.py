@@ -7,11 +7,11 @@ No torch unless something is trained.
 """
 
 from dataclasses import dataclass
-from functools import partial
 from types import ModuleType
 from typing import Any
 
 import pandas as pd
+from pydantic import create_model
 
 from mlp_lib import studies
 from mlp_lib.records import Store
@@ -76,21 +76,35 @@ class Chapter:
         return found.drop_duplicates("key") if len(found) else found
 
 
-def open_chapter(name: str, namespace: dict[str, Any], store: Store | None = None) -> Chapter:
-    """Check a notebook's parameters and choose its preset. `namespace` is the notebook's `globals()`.
+def notebook_values(namespace: dict[str, Any]) -> dict[str, Any]:
+    """What the parameters cell, and papermill after it, put into a notebook's `globals()`.
 
-    Every public name in it that is neither a module, a function nor the kernel's own is taken for a parameter, so
-    that one which papermill injected without the chapter knowing it is refused instead of ignored.
-    Raises UserError: one line.
+    Every public name that is neither a module, a function, a class nor the kernel's own counts, so that a parameter
+    which papermill injected without the chapter knowing it is found, and refused, instead of ignored.
     """
-    values = {
+    return {
         k: v for k, v in namespace.items()
         if not k.startswith("_") and k not in _KERNEL_NAMES and not isinstance(v, ModuleType) and not callable(v)
     }  # fmt: skip
+
+
+def check_parameters(namespace: dict[str, Any], **kinds: type) -> Parameters:
+    """The parameters of a notebook that is no study's chapter: the common ones, and its own by name and type.
+
+    Raises UserError: one line that names the parameter and what it may be.
+    """
+    own = {name: (kind, ...) for name, kind in kinds.items()}
+    return validated(create_model("NotebookParameters", __base__=Parameters, **own), notebook_values(namespace))
+
+
+def open_chapter(name: str, namespace: dict[str, Any], store: Store | None = None) -> Chapter:
+    """Check a chapter's parameters, in the notebook's `globals()`, and choose its preset. Nothing is trained.
+
+    Raises UserError: one line.
+    """
     study = studies.study(name)
-    parameters = validated(study.Parameters, values)
+    parameters = validated(study.Parameters, notebook_values(namespace))
     store = store or Store()
-    pick = partial(studies.pick_preset, study, parameters.preset, store)
-    chapter = Chapter(study, parameters, pick(**parameters.changes), store)
-    chapter.grid  # noqa: B018  every run is validated before anything else happens
-    return chapter
+    preset = studies.pick_preset(study, parameters.preset, store, **parameters.changes)
+    study.resolve(preset, **parameters.changes)  # every run is validated before anything else happens
+    return Chapter(study, parameters, preset, store)

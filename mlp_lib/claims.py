@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from mlp_lib.datasets import facts
 from mlp_lib.records import REPOSITORY
 from mlp_lib.stats import Estimate, paired_difference
 
@@ -56,9 +57,11 @@ def _by_seed(frame: pd.DataFrame, **where) -> pd.Series:
     for column, value in where.items():
         rows = rows[rows[column] == value]
     rows = rows[rows["status"].isin(["ok", "diverged"])]
-    if "test_top1" not in rows or rows.empty:
+    if rows.empty:
         return pd.Series(dtype=float)
-    return rows.assign(test_top1=rows["test_top1"].fillna(0.0)).set_index("seed")["test_top1"]
+    chance = rows["dataset"].map(lambda name: 100 / facts(name).num_classes)
+    top1 = rows["test_top1"] if "test_top1" in rows else pd.Series(float("nan"), rows.index)
+    return top1.fillna(chance).set_axis(rows["seed"])
 
 
 def augmentation_gain(frame: pd.DataFrame) -> dict[str, Estimate]:

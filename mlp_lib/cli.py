@@ -17,7 +17,10 @@ app = typer.Typer(
     add_completion=False, pretty_exceptions_enable=False,
 )  # fmt: skip
 
+INTERRUPTED = 130
 PAUSED = 75  # exit code "try again": stopped by the budget, a signal or Ctrl-C; the same command goes on
+
+_UsageError = typer.BadParameter.__base__  # click's: of click itself, or of the copy inside newer typers
 
 Out = Annotated[Path | None, typer.Option(help="folder of records and weights, instead of data/runs")]
 Json = Annotated[bool, typer.Option("--json", help="last line of stdout: one JSON object")]
@@ -27,15 +30,21 @@ Precision = Annotated[str, typer.Option(help="auto (the faster here), fp32 or bf
 
 
 def main() -> None:
-    """Run the command line; a UserError becomes one line on stderr."""
+    """Run the command line; a UserError and a wrong option become one line on stderr."""
     try:
-        app()
+        code = app(standalone_mode=False)
     except UserError as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(2)
-    except KeyboardInterrupt:
+    except _UsageError as error:
+        if sys.argv[1:]:  # without a command, the help was shown already
+            typer.echo(f"error: {error.format_message()}", err=True)
+        sys.exit(2)
+    except (KeyboardInterrupt, typer.Abort):
+        code = INTERRUPTED
+    if code == INTERRUPTED:
         typer.echo("interrupted; the same command goes on from the last checkpoint", err=True)
-        sys.exit(130)
+    sys.exit(code)
 
 
 def _with_run_options(command):
@@ -103,8 +112,11 @@ def train(
         record, path = result.record, result.path
         _speed(record)
     else:
-        path = store.folder / record.filename
         typer.echo("this run has a record already (--retrain makes a replicate)")
+        if measure and not _measure_again(run, store, tuple(measure)):
+            typer.echo("its weights are not at hand, so nothing more was measured")
+        record = store.get(run)
+        path = store.folder / record.filename
     if record.status == "diverged":
         typer.echo(f"diverged: the loss was not finite by step {record.steps}; try a smaller --lr")
     _summary(record)
@@ -143,6 +155,12 @@ def _train_here(run, store, device, precision, threads, accumulate, measure, tim
             on_progress=progress,
             should_stop=lambda: bool(stop) or (deadline is not None and time.monotonic() > deadline),
         )  # fmt: skip
+
+
+def _measure_again(run, store, names: tuple[str, ...]) -> bool:
+    from mlp_lib.execute import add_measures
+
+    return add_measures(run, store, names)
 
 
 def _summary(record) -> None:

@@ -18,7 +18,7 @@ def _example_cost(model: str, options: tuple, dataset: str, pixels: int):
     from mlp_lib.flops import cost_of
     from mlp_lib.runs import make_run
 
-    return cost_of(make_run(model=model, dataset=dataset, resolution=pixels, steps=1, batch_size=1, **dict(options)))
+    return cost_of(make_run(model=model, dataset=dataset, resolution=pixels, steps=1, batch_size=2, **dict(options)))
 
 
 def example_cost(run: Run):

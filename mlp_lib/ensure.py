@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
@@ -24,6 +25,7 @@ from mlp_lib.records import Store, row_of
 from mlp_lib.runs import Run
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+HERE_SECONDS = 20.0  # of planned training, below which starting worker processes does not pay
 WORKER_ENVIRONMENT = {
     "OMP_WAIT_POLICY": "PASSIVE",  # spinning threads of two trainings slow each other down many times over
     # glibc hands a batch's memory back to the system after every step, which costs more than the augmentation does
@@ -49,12 +51,14 @@ def with_parents(runs: Iterable[Run]) -> dict[str, Run]:
 
 def missing(runs: Iterable[Run], store: Store) -> list[Run]:
     """Which runs must be trained, parents first: those without a finished record, and the parents of those whose
-    weights are not at hand."""
+    weights are not at hand (but for parents that diverged: they would again)."""
     runs = list(runs)
     todo = {run.key: run for run in runs if _unfinished(run, store)}
     for run in reversed(list(with_parents(todo.values()).values())):
         if run.key in todo and run.init and not _weights_of(run.init, store).exists():
-            todo[run.init.run.key] = run.init.run
+            record = store.get(run.init.run)
+            if record is None or record.status != "diverged":
+                todo[run.init.run.key] = run.init.run
     return [run for key, run in with_parents(todo.values()).items() if key in todo]
 
 
@@ -125,33 +129,39 @@ def run_all(
 
     how = how or How()
     cores = os.cpu_count() or 1
-    if workers is None:
-        workers = min(cores, len(todo)) if pick_device(how.device).type == "cpu" else 1
-    if workers < 1:
-        raise UserError(f"workers={workers} must be at least 1")
-    how = how._replace(threads=how.threads or max(1, cores // workers))
     keep: dict[str, list[int]] = {}
     for run in (*with_parents(wanted).values(), *todo):
         if run.init and run.init.epoch is not None:
             keep.setdefault(run.init.run.key, []).append(run.init.epoch)
     deadline = None if budget_minutes is None else time.monotonic() + 60 * budget_minutes
+    on_cpu = pick_device(how.device).type == "cpu"
+    if workers is None and (not on_cpu or sum(costs.planned_seconds(run) for run in todo) < HERE_SECONDS):
+        return _run_here(todo, store, how, measures, keep, deadline, progress)
+    workers = min(cores, len(todo)) if workers is None else workers
+    if workers < 1:
+        raise UserError(f"workers={workers} must be at least 1")
+    how = how._replace(threads=how.threads or max(1, cores // workers))
     waiting, done = list(todo), set()
     todo_keys = {run.key for run in todo}
     flops = {run.key: costs.training_flops(run) for run in todo}
     context = multiprocessing.get_context("spawn")
-    reports, stop = context.SimpleQueue(), context.Event()
+    # A plain byte, not an Event: a worker that is killed, or a signal that arrives, cannot leave a lock held.
+    reports, stop = context.SimpleQueue(), context.Value("b", 0, lock=False)
+
+    def halt() -> None:
+        stop.value = 1
+
     fractions: dict[str, float] = {}
     bar = tqdm(total=sum(flops.values()) / 1e12, unit="TFLOP", disable=not progress, file=sys.stdout, mininterval=1,
                bar_format="{l_bar}{bar:20}| {n:.3g}/{total:.3g} TFLOP [{elapsed}<{remaining}]{postfix}")  # fmt: skip
-    with environment_for(how.threads), on_signal(stop.set), bar:
-        pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker,
-                                   initargs=(reports, stop, os.getpid()))  # fmt: skip
+    with environment_for(how.threads), on_signal(halt), bar:
+        pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker, initargs=(reports, stop))
         futures = {}
         try:
-            while (waiting and not stop.is_set()) or futures:
+            while (waiting and not stop.value) or futures:
                 for run in list(waiting):
                     ready = run.init is None or run.init.run.key in done or run.init.run.key not in todo_keys
-                    if ready and len(futures) < workers and not stop.is_set():
+                    if ready and len(futures) < workers and not stop.value:
                         waiting.remove(run)
                         job = (run.model_dump(exclude_defaults=True), str(store.folder), tuple(how), measures,
                                tuple(keep.get(run.key, ())))  # fmt: skip
@@ -168,25 +178,62 @@ def run_all(
                         done.add(run.key)
                         fractions[run.key] = 1.0
                 if deadline is not None and time.monotonic() > deadline:
-                    stop.set()
+                    halt()
         except BrokenProcessPool:
             raise UserError(
                 "a training process was killed, perhaps for memory; finished runs are kept: run again with --workers 1"
             ) from None
         finally:
-            stop.set()
+            halt()
             pool.shutdown(wait=True, cancel_futures=True)
             store.reload()
     return len(done) == len(todo)
 
 
-_reports = _stop = _parent = None  # a worker's ends of its parent's queue, event and life line
+def _run_here(todo, store: Store, how, measures, keep: dict, deadline: float | None, progress: bool) -> bool:
+    """One after another in this process: for a GPU, which one process fills, and for seconds of work, which starting
+    other processes would only lengthen."""
+    import torch
+
+    from mlp_lib.execute import execute
+
+    stop, threads, done = threading.Event(), torch.get_num_threads(), 0
+    with on_signal(stop.set), tqdm(total=len(todo), unit="run", disable=not progress, file=sys.stdout) as bar:
+        try:
+            for run in todo:
+                result = execute(
+                    run, store, how._replace(threads=how.threads or costs.sensible_threads(run)),
+                    measures=measures, keep_epochs=tuple(keep.get(run.key, ())),
+                    on_progress=lambda step, total: bar.set_postfix_str(f"step {step:,} of {total:,}"),
+                    should_stop=lambda: stop.is_set() or (deadline is not None and time.monotonic() > deadline),
+                )  # fmt: skip
+                if result.record is None:
+                    break
+                done += 1
+                bar.update()
+        finally:
+            torch.set_num_threads(threads)
+            store.reload()
+    return done == len(todo)
 
 
-def _start_worker(reports, stop, parent: int) -> None:
-    global _reports, _stop, _parent
-    _reports, _stop, _parent = reports, stop, parent
+_reports = _stop = None  # a worker's ends of its parent's queue and flag
+_orphaned, _working = threading.Event(), threading.Lock()
+
+
+def _start_worker(reports, stop) -> None:
+    global _reports, _stop
+    _reports, _stop = reports, stop
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides; Ctrl-C reaches the whole group
+    threading.Thread(target=_leave_with_parent, daemon=True).start()
+
+
+def _leave_with_parent() -> None:
+    """When the parent is gone, however it ended, write a checkpoint and go too: an idle worker would wait for ever."""
+    multiprocessing.parent_process().join()
+    _orphaned.set()
+    with _working:
+        os._exit(1)
 
 
 def _work(fields: dict, folder: str, how: tuple, measures: tuple[str, ...], keep: tuple[int, ...]) -> bool:
@@ -194,11 +241,12 @@ def _work(fields: dict, folder: str, how: tuple, measures: tuple[str, ...], keep
     from mlp_lib.train import How
 
     run = Run.model_validate(fields, context={"stored": True})
-    result = execute(
-        run, Store(folder), How(*how), measures=measures, keep_epochs=keep,
-        on_progress=lambda step, total: _reports.put((run.key, step / total)),
-        should_stop=lambda: _stop.is_set() or os.getppid() != _parent,
-    )  # fmt: skip
+    with _working:
+        result = execute(
+            run, Store(folder), How(*how), measures=measures, keep_epochs=keep,
+            on_progress=lambda step, total: _reports.put((run.key, step / total)),
+            should_stop=lambda: bool(_stop.value) or _orphaned.is_set(),
+        )  # fmt: skip
     return result.record is not None
 
 
@@ -221,8 +269,6 @@ def environment_for(threads: int) -> Iterator[None]:
 @contextmanager
 def on_signal(act: Callable[[], None]) -> Iterator[None]:
     """SIGINT and SIGTERM call `act` once; a second one interrupts at once. Elsewhere than the main thread: nothing."""
-    import threading
-
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -12,10 +12,10 @@ import filelock
 import safetensors.torch
 import torch
 
-from mlp_lib import costs, measure, models, train
+from mlp_lib import costs, datasets, measure, models, train
 from mlp_lib.errors import UserError
 from mlp_lib.loaders import load_data
-from mlp_lib.records import Record, Store, now
+from mlp_lib.records import Record, Store, make_folder, now
 from mlp_lib.runs import Run
 from mlp_lib.train import How
 
@@ -53,14 +53,22 @@ def execute(
 
     Raises UserError, with nothing stored, for what cannot start.
     """
-    store.weights.mkdir(parents=True, exist_ok=True)
+    measure.check_names(measures)
+    parent = store.get(run.init.run) if run.init else None
+    if parent and parent.status == "diverged":
+        raise UserError(f"run {run.key} starts from {parent.key}, which diverged and left no weights; change its lr")
+    train.pick_device(how.device)
+    model = models.build_for(run)
+    datasets.load(run.dataset)
+    make_folder(store.weights)
     lock = filelock.FileLock(store.weights / f"{run.key}.lock")
     try:
         lock.acquire(timeout=0)
     except filelock.Timeout:
         raise UserError(f"run {run.key} is being trained by another process; wait for it or stop it first") from None
     try:
-        model = models.build_for(run)
+        for part in store.weights.glob(f"{run.key}[.@]*.part"):  # left by a process that was killed while it wrote
+            part.unlink()
         facts = dict(key=run.key, run=run, **models.parameter_counts(model), **_flops(run))
         started = time.perf_counter()
         try:
@@ -98,6 +106,7 @@ def execute(
 
 def add_measures(run: Run, store: Store, measures: tuple[str, ...]) -> bool:
     """Measure an old run's kept weights and add what its record lacks. False when the weights are not at hand."""
+    measure.check_names(measures)
     record = store.get(run)
     lacking = tuple(m for m in _applicable(measures, run) if m not in record.measures)
     if record.status != "ok" or not lacking:

@@ -63,10 +63,15 @@ def decode_pictures(measure: dict[str, Any]) -> np.ndarray:
 MEASURES: dict[str, Callable[[nn.Module, Any, Data], dict[str, Any]]] = {"first_layer": first_layer}
 
 
-def measure(names: tuple[str, ...], model: nn.Module, run, data: Data) -> dict[str, dict[str, Any]]:
-    """The named measures of a trained model, which is put into evaluation mode. Raises UserError for unknown names."""
+def check_names(names: tuple[str, ...]) -> None:
+    """Raises UserError for the first name that is no measure: to be asked before training, not after."""
     for name in names:
         if name not in MEASURES:
             raise UserError(f"unknown measure {name!r}; there are: {', '.join(MEASURES)}")
+
+
+def measure(names: tuple[str, ...], model: nn.Module, run, data: Data) -> dict[str, dict[str, Any]]:
+    """The named measures of a trained model, which is put into evaluation mode. Raises UserError for unknown names."""
+    check_names(names)
     with torch.random.fork_rng():
         return {name: MEASURES[name](model.eval(), run, data) for name in names}

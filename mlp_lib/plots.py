@@ -48,6 +48,8 @@ def training_length(curves: pd.DataFrame, column: str, label: str, reference: fl
     curves: one row a run and point (`records.curves`), with epoch, family, augmented and `column`.
     """
     figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 3.2), sharey=True)
+    if column not in curves:
+        curves = pd.DataFrame(columns=["augmented", "family", "epoch", column])  # nothing finished yet: empty panels
     for axis, augmented in zip(axes, (False, True), strict=True):
         part = curves[curves["augmented"] == augmented]
         for family, colour in FAMILY_COLOURS.items():
@@ -141,13 +143,11 @@ def table_of_cells(frame: pd.DataFrame, paper: pd.DataFrame) -> pd.DataFrame:
             {
                 "model": cell["model"],
                 "augmentation": "yes" if cell["augmented"] else "no",
-                "training images": f"{cell['train_examples']:,}",
+                "images": f"{cell['train_examples']:,}",
                 "epochs": int(cell["epochs"]),
-                "batch": cell["batch_size"],
-                "lr": f"{cell['lr']:g}",
                 "test top-1 % [95%]": test.text() + (f", {diverged} diverged" if diverged else ""),
                 "train top-1 %": train.text() if train.n == 0 else f"{train.mean:.1f}",
-                "PFLOP a run": f"{runs['train_flops'].mean() / 1e15:.3g}",
+                "PFLOP a run": f"{done['train_flops'].mean() / 1e15:.3g}" if len(done) else "",
                 "the paper's": _papers_number(paper, cell),
                 "preset": cell["preset"],
             }
@@ -162,14 +162,14 @@ def _papers_number(paper: pd.DataFrame, cell: dict) -> str:
     texts = [
         f"{r.top1:.1f} ({r.epochs:.0f} epochs{', unverified' if r.mark == 'M' else ''})" for r in same.itertuples()
     ]
-    return "; ".join(texts) or "none"
+    return "<br>".join(texts) or "no number"
 
 
 def table_of_variants(frame: pd.DataFrame, variants: pd.DataFrame) -> pd.DataFrame:
     """What one changed setting does to the first cell without augmentation: paired by seed, in points of test top-1."""
     rows = []
-    if "test_top1" not in variants:
-        return pd.DataFrame(rows)
+    if "test_top1" not in variants or "test_top1" not in frame:
+        return pd.DataFrame({"change": variants["variant"].unique(), "test top-1 % [95%]": "not run"})
     base = frame[(frame["model"] == variants["model"].iloc[0]) & ~frame["augmented"]].set_index("seed")["test_top1"]
     for variant, runs in variants.groupby("variant", sort=False):
         changed = runs.set_index("seed")["test_top1"]
@@ -208,10 +208,29 @@ def table_of_verdicts(verdicts: Sequence[Verdict]) -> pd.DataFrame:
         {
             "claim": f"{v.claim}. {claim(v.claim).text}",
             "rule": claim(v.claim).rule,
-            "points of test top-1 [95%]": "; ".join(f"{name}: {e.text()}" for name, e in v.parts.items()),
+            "points of test top-1 [95%]": "<br>".join(f"{name}: {e.text()}" for name, e in v.parts.items()),
             "verdict": v.verdict,
         }
         for v in verdicts
+    )
+
+
+def table_of_plan(plan) -> pd.DataFrame:
+    """Every run that a chapter rests on, with its cost and whether it is done (`studies.Plan`)."""
+    return pd.DataFrame(
+        {
+            "run": run.key,
+            "model": run.model,
+            "data": f"{run.dataset}, {run.train_examples:,} images",
+            "augmentation": run.augment,
+            "epochs": run.epochs,
+            "batch": run.batch_size,
+            "lr": f"{run.lr:g}",
+            "seed": run.seed,
+            "TFLOP": f"{flops / 1e12:.3g}",
+            "state": "done" if done else "not run",
+        }
+        for run, done, flops in zip(plan.runs, plan.done, plan.flops, strict=True)
     )
 
 

@@ -83,6 +83,14 @@ def default_folder() -> Path:
     return Path(os.environ.get("MLP_LIB_RUNS") or REPOSITORY / "data" / "runs")
 
 
+def make_folder(folder: Path) -> None:
+    """Raises UserError where the folder cannot be made."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot make the folder {folder}: {error.strerror or error}; choose another --out") from error
+
+
 class Store:
     """The records of one folder. Weights lie in its subfolder `weights`, which git ignores."""
 
@@ -100,7 +108,7 @@ class Store:
             record = read_record(path)
             by_key.setdefault(record.run.key, []).append(record)
         for replicates in by_key.values():
-            replicates.sort(key=lambda r: (r.status == "failed", r.time))
+            replicates.sort(key=lambda r: (r.status == "failed", r.time, -len(r.measures)))
         return by_key
 
     def reload(self) -> None:
@@ -119,7 +127,7 @@ class Store:
 
     def add(self, record: Record) -> Path:
         """Write a record whole or not at all; a failed attempt at the same run is replaced."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self.folder)
         path = self.folder / record.filename
         part = path.with_name(f"{path.name}.{os.getpid()}.part")
         try:
@@ -127,7 +135,8 @@ class Store:
             os.replace(part, path)
         except OSError as error:
             part.unlink(missing_ok=True)
-            raise UserError(f"cannot write record {path}: {error.strerror}; free some space and run again") from error
+            reason = error.strerror or error
+            raise UserError(f"cannot write record {path}: {reason}; free some space and run again") from error
         for old in self.folder.glob(f"{record.run.key}-*.json"):
             if old != path and read_record(old).status == "failed":
                 old.unlink()
@@ -157,8 +166,10 @@ def row_of(run: Run, record: Record | None) -> dict[str, Any]:
     row["init"] = run.init.run.key if run.init else None
     row["total_steps"], row["train_examples"] = run.total_steps, run.train_examples
     if record:
-        scalars = record.model_dump(exclude={"run", "key", "status", "metrics", "curve", "measures", "versions"})
+        nested = {"run", "key", "status", "metrics", "curve", "measures", "versions"}
+        scalars = record.model_dump(exclude=nested | {"steps"})  # "steps" is a field of the run
         row |= scalars | record.metrics | {"curve": record.curve, "measures": record.measures}
+        row["steps_taken"] = record.steps
         row["torch"] = record.versions.get("torch")
     return row
 

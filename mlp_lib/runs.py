@@ -93,7 +93,7 @@ class Run(_Frozen):
     @model_validator(mode="after")
     def _check(self) -> Self:
         arch = architectures.parse(self.model)
-        architectures.resolve_options(arch.family, self.model_options)
+        options = architectures.resolve_options(arch.family, self.model_options)
         if arch.family == "CNN" and self.dropout:
             raise UserError("dropout belongs to the MLP blocks; a CNN takes none")
         self._set("model", arch.name)
@@ -112,8 +112,16 @@ class Run(_Frozen):
                 f"batch_size={self.batch_size} is larger than the training part of {self.dataset} "
                 f"({count} examples); use a batch of at most {count}"
             )
+        if self.batch_size == 1 and options["norm"] == "batch":
+            raise UserError("batch_size=1: BatchNorm needs at least 2 examples in a batch, or take another norm")
         if self.warmup_steps > self.total_steps:
             raise UserError(f"warmup_steps={self.warmup_steps} is longer than the training ({self.total_steps} steps)")
+        if self.init and self.init.epoch is not None:
+            last = self.init.run.total_steps // self.init.run.steps_per_epoch
+            if self.init.epoch > last:
+                raise UserError(f"init.epoch={self.init.epoch}: the parent is trained for {last}; take 1 to {last}")
+        if any(group not in RECIPES or version < 2 for group, version in self.recipes.items()):
+            raise UserError(f"recipes={self.recipes}: versions from 2 up of {', '.join(RECIPES)}; best left out")
         return self
 
     def _set(self, field: str, value: Any) -> None:
@@ -155,8 +163,9 @@ class Run(_Frozen):
         return json.dumps(self.model_dump(exclude_defaults=True), sort_keys=True, separators=(",", ":"))
 
     def but(self, **changes: Any) -> "Run":
-        """A copy with other fields, validated anew."""
-        return make_run(**{**self.model_dump(exclude_defaults=True), **changes})
+        """A copy with other fields, validated anew and made by the recipes of today; its parent stays as it is."""
+        same = self.model_dump(exclude_defaults=True, exclude={"recipes", "init"})
+        return make_run(**{**same, "init": self.init, **changes})
 
 
 def make_run(**fields: Any) -> Run:
@@ -182,12 +191,14 @@ def _one_line(error: ValidationError) -> str:
     first = error.errors(include_url=False)[0]
     field = ".".join(str(part) for part in first["loc"]) or "run"
     if first["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(field, Run.model_fields, n=1)
+        fields = Init.model_fields if first["loc"][-2:-1] == ("init",) else Run.model_fields
+        near = difflib.get_close_matches(str(first["loc"][-1]), fields, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
-        return f"unknown field {field!r}; {hint}the fields are: {', '.join(Run.model_fields)}"
+        return f"unknown field {field!r}; {hint}the fields are: {', '.join(fields)}"
     if first["type"] == "missing":
         return f"{field} is missing; give it, for example {field}={'B-6/Wi-256' if field == 'model' else 'cifar10'}"
     message = first["msg"].removeprefix("Value error, ")
-    if first["loc"]:
-        return f"{field}={first['input']!r}: {message[0].lower()}{message[1:]}"
-    return message
+    if not first["loc"]:
+        return message
+    named = field if isinstance(first["input"], dict) else f"{field}={first['input']!r}"
+    return f"{named}: {message[0].lower()}{message[1:]}"

@@ -100,6 +100,11 @@ def train(
     weights.mkdir(parents=True, exist_ok=True)
     data = loaders.load_data(run, device, data_root)
     saved = _read_checkpoint(weights / f"{run.key}.checkpoint", run, device)
+    if saved and any(
+        epoch * run.steps_per_epoch <= saved["step"] and not (weights / f"{run.key}@{epoch}.safetensors").exists()
+        for epoch in keep_epochs
+    ):
+        saved = None  # it is past an epoch whose weights are wanted since: start over
     with torch.random.fork_rng():
         model = initial_model(run, weights).to(device)
         if how.accumulate > 1 and has_batch_norm(model):
@@ -113,6 +118,9 @@ def train(
     metrics: dict[str, float] = {}
     if status == "ok":
         metrics = final_metrics(model, data)
+        if not all(map(math.isfinite, metrics.values())):  # the last update blew up, after the last loss was seen
+            status, metrics = "diverged", {}
+    if status == "ok":
         save_weights(model, weights / f"{run.key}.safetensors")
     if status != "paused":
         (weights / f"{run.key}.checkpoint").unlink(missing_ok=True)
@@ -163,7 +171,7 @@ class _Loop:
                     self.loop_seconds += time.perf_counter() - clock
                     self._add_point()
                     clock = time.perf_counter()
-                if self.step in keep and self.step < total:
+                if self.step in keep:
                     save_weights(self.model, weights / f"{run.key}@{self.step // per_epoch}.safetensors")
                 now = time.perf_counter()
                 if on_progress and (now - last_report > 1 or self.step == total):
@@ -206,7 +214,8 @@ class _Loop:
         point |= {f"train_{k}": v for k, v in evaluate(self.model, self.data, train).items()}
         if len(self.data.val.labels):
             point |= {f"val_{k}": v for k, v in evaluate(self.model, self.data, self.data.val).items()}
-        self.curve.append(point)
+        if all(map(math.isfinite, point.values())):  # else the run is about to stop, and nan is not JSON
+            self.curve.append(point)
         self.running = torch.zeros_like(self.running)
         self.running_steps = 0
         self.model.train()
@@ -219,7 +228,12 @@ class _Loop:
             "running": self.running, "running_steps": self.running_steps, "rng": torch.get_rng_state(),
             "cuda_rng": torch.cuda.get_rng_state() if self.running.is_cuda else None,
         }  # fmt: skip
-        _write_whole(path, lambda part: torch.save(state, part))
+
+        def write(part: Path) -> None:
+            with part.open("wb") as file:  # by its path, torch's own writer does not say what went wrong
+                torch.save(state, file)
+
+        _write_whole(path, write)
 
     def images_per_second(self) -> float:
         return (self.step - self.first_step) * self.run.batch_size / max(self.loop_seconds, 1e-9)
@@ -336,8 +350,9 @@ def _read_checkpoint(path: Path, run, device: torch.device) -> dict[str, Any] | 
     except Exception as error:  # torch raises many kinds for a damaged file; all mean the same to the user
         kind = type(error).__name__
         raise UserError(f"checkpoint {path} cannot be read ({kind}); delete it to start over") from error
-    if saved.get("key") != run.key:
-        raise UserError(f"checkpoint {path} belongs to run {saved.get('key')}, not {run.key}; delete it to start over")
+    owner = saved.get("key") if isinstance(saved, dict) else None
+    if owner != run.key:
+        raise UserError(f"checkpoint {path} belongs to run {owner}, not {run.key}; delete it to start over")
     return saved
 
 
@@ -347,7 +362,8 @@ def _write_whole(path: Path, write: Callable[[Path], None]) -> None:
     try:
         write(part)
         os.replace(part, path)
-    except OSError as error:
+    except (OSError, RuntimeError, safetensors.SafetensorError) as error:  # each writer has its own for a full disk
         part.unlink(missing_ok=True)
-        reason = error.strerror or error
+        cause = error.__context__ if isinstance(error.__context__, OSError) else error
+        reason = getattr(cause, "strerror", None) or " ".join(str(cause).split())[:200]
         raise UserError(f"cannot write {path}: {reason}; free some space or choose another --out") from error

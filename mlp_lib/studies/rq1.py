@@ -106,9 +106,9 @@ class Results:
 
     @property
     def complete(self) -> bool:
-        """Every run has ended."""
+        """Every learning rate is chosen, and every run has ended."""
         status = pd.concat([self.frame["status"], self.variants["status"]])
-        return bool(status.isin(["ok", "diverged"]).all())
+        return all(cell.choice.final for cell in self.cells) and bool(status.isin(["ok", "diverged"]).all())
 
     @property
     def sufficient(self) -> bool:
