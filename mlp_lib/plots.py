@@ -234,6 +234,7 @@ def table_of_plan(plan) -> pd.DataFrame:
     )
 
 
-def shown(table: pd.DataFrame):
-    """A table for a page: no index, text left, wrapped by the book's own style."""
-    return table.style.hide(axis="index").set_table_attributes('class="study-table"')
+def shown(table: pd.DataFrame, wrapped: bool = False):
+    """A table for a page, without index. `wrapped` lets cells of prose run over several lines."""
+    kind = "study-table wrapped" if wrapped else "study-table"
+    return table.style.hide(axis="index").set_table_attributes(f'class="{kind}"')

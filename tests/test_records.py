@@ -137,7 +137,7 @@ def test_frame_has_a_row_a_run_in_their_order(store):
     frame = store.frame([child, diverged, RUN])
     assert list(frame["status"]) == ["not run", "diverged", "ok"]
     assert list(frame["key"]) == [child.key, diverged.key, RUN.key]
-    assert list(frame["init"]) == [parent.key, None, None]
+    assert frame["init"][0] == parent.key and frame["init"].isna().tolist() == [False, True, True]
     assert frame["test_top1"].isna().tolist() == [True, True, False] and frame["test_top1"][2] == 49.0
     assert frame["steps"].isna().all() and frame["steps_taken"][1] == 7 and frame["total_steps"].eq(20).all()
     assert {"model", "lr", "seed", "augment", "train_flops", "paper_flops", "parameters", "seconds", "hardware",

@@ -28,7 +28,8 @@ GOLDEN = [
                           pad=2)),
     ("4e31d4a9dbdb", dict(model="S-2/Wi-64", dataset="shapes", epochs=5, augment="mixup", mixup_alpha=0.2)),
     ("4efcfa83159b", dict(model="B-2/Wi-32", dataset="shapes", epochs=2, init=dict(run=PARENT, epoch=3))),
-    ("737802d5e2de", dict(model="B-2/Wi-32", dataset="cifar100", epochs=2, init=dict(run=PARENT, transform="new_head"))),
+    ("737802d5e2de", dict(model="B-2/Wi-32", dataset="cifar100", epochs=2,
+                          init=dict(run=PARENT, transform="new_head"))),
 ]  # fmt: skip
 
 SMALL = dict(model="B-2/Wi-32", dataset="digits", epochs=2)

@@ -1,0 +1,64 @@
+"""Measures of first-layer weights against layers whose locality is known."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from mlp_lib.errors import UserError
+from mlp_lib.measure import check_names, decode_pictures, locality, measure
+from mlp_lib.models import build
+from mlp_lib.runs import make_run
+
+RUN = make_run(model="S-1/Wi-70", dataset="shapes", epochs=1)
+
+
+def measured(weight: torch.Tensor) -> dict:
+    """`first_layer` of a model with these weights, (70, 3, 32, 32)."""
+    model = build("S-1/Wi-70", 10, 32)
+    with torch.no_grad():
+        model.linear_in.weight.copy_(weight.flatten(1))
+    state = torch.get_rng_state()
+    result = measure(("first_layer",), model.train(), RUN, None)["first_layer"]
+    assert torch.equal(state, torch.get_rng_state()) and not model.training
+    return json.loads(json.dumps(result))
+
+
+def test_even_weights_are_spread_evenly():
+    result = measured(torch.full((70, 3, 32, 32), -0.5))
+    assert result["entropy_mean"] == pytest.approx(1) and result["radius_mean"] == pytest.approx(1)
+    assert result["entropy_std"] == pytest.approx(0, abs=1e-9) and (result["units"], result["side"]) == (70, 32)
+
+
+def test_one_pixel_is_one_pixel_whatever_its_channel():
+    weight = torch.zeros(70, 3, 32, 32)
+    for unit in range(70):
+        weight[unit, unit % 3, unit % 32, 5] = -2.0
+    result = measured(weight)
+    assert result["entropy_mean"] == pytest.approx(0, abs=1e-9) and result["radius_mean"] == pytest.approx(0, abs=1e-6)
+    pictures = decode_pictures(result)
+    assert pictures.shape == (64, 32, 32) and pictures.dtype == np.uint8
+    assert all(pictures[unit, unit % 32, 5] == 255 and pictures[unit].sum() == 255 for unit in range(64))
+
+
+def test_two_pixels_by_hand():
+    maps = np.zeros((1, 16))
+    maps[0, 0], maps[0, 3] = 1.0, np.sqrt(3)  # the first row's ends of a 4 x 4 map: masses 1/4 and 3/4
+    entropy, radius = locality(maps, 4)
+    assert entropy[0] == pytest.approx((0.25 * np.log(4) + 0.75 * np.log(4 / 3)) / np.log(16))
+    spread = 0.25 * 0.75 * 9  # variance of the position
+    grid = np.arange(4)
+    assert radius[0] == pytest.approx(np.sqrt(spread / (2 * grid.var())))
+
+
+def test_dead_units_have_no_picture_and_break_nothing():
+    result = measured(torch.zeros(70, 3, 32, 32))
+    assert decode_pictures(result).max() == 0 and np.isfinite(result["radius_mean"])
+
+
+def test_unknown_names_and_convolutions_are_one_line():
+    with pytest.raises(UserError, match="unknown measure 'probes'.*first_layer"):
+        check_names(("first_layer", "probes"))
+    with pytest.raises(UserError, match="CNN-4 starts with a convolution"):
+        measure(("first_layer",), build("CNN-4", 10, 32), RUN.but(model="CNN-4"), None)
