@@ -20,7 +20,7 @@ from mlp_lib.studies.tuning import Choice, choose_lr, grid_runs
 NAME = "rq1"
 TITLE = "From scratch: MLPs and a CNN, with and without augmentation"
 CLAIMS = (1, 2, 3)
-MEASURES = ("first_layer",)
+MEASURES: tuple[str, ...] = ()
 PAPER_AUGMENT = "flip+crop+mixup"  # paper section 4: flips, random resized crops, MixUp
 
 
