@@ -183,6 +183,28 @@ def table_of_variants(frame: pd.DataFrame, variants: pd.DataFrame) -> pd.DataFra
     return pd.DataFrame(rows)
 
 
+def table_of_precision(replicates: pd.DataFrame) -> pd.DataFrame:
+    """fp32 minus bf16 in points of test top-1, paired by seed, for every cell whose runs were trained in both.
+
+    replicates: one row a record (`Store.replicate_frame`); beside the difference stands what changing the seed does.
+    """
+    rows = []
+    done = replicates[replicates["status"] == "ok"]
+    for (model, augment), records in done.groupby(["model", "augment"], sort=False) if len(done) else ():
+        by_precision = {p: rows.groupby("seed")["test_top1"].first() for p, rows in records.groupby("precision")}
+        if {"fp32", "bf16"} <= by_precision.keys():
+            both = by_precision["fp32"].index.intersection(by_precision["bf16"].index)
+            rows.append(
+                {
+                    "model": model,
+                    "augmentation": "no" if augment == "none" else "yes",
+                    "fp32 - bf16, points [95%]": paired_difference(by_precision["fp32"], by_precision["bf16"]).text(2),
+                    "standard deviation between seeds": f"{by_precision['bf16'][both].std():.2f}",
+                }
+            )
+    return pd.DataFrame(rows) if rows else pd.DataFrame({"fp32 - bf16": ["not run"]})
+
+
 def table_of_choices(cells: Sequence) -> pd.DataFrame:
     """How each cell's learning rate was chosen: validation top-1 at every lr of its grid, and edges that remain."""
     rows = []

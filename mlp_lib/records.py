@@ -159,6 +159,11 @@ class Store:
         rows = [row_of(run, self.get(run)) for run in runs]
         return pd.DataFrame(rows) if rows else pd.DataFrame(columns=["key", "status"])
 
+    def replicate_frame(self, runs: Iterable[Run]) -> pd.DataFrame:
+        """One row a record: every replicate of these runs, told apart by `precision`, `hardware` and `time`."""
+        rows = [row_of(run, record) for run in runs for record in self.replicates(run)]
+        return pd.DataFrame(rows) if rows else pd.DataFrame(columns=["key", "status", "precision"])
+
 
 def row_of(run: Run, record: Record | None) -> dict[str, Any]:
     """A run and its record as one flat row."""
