@@ -1,7 +1,7 @@
 # `make book` and `make test` are all a fresh clone needs: both first fill .venv from requirements.lock.
 # Nothing here depends on an activated environment. Needs Python 3.11 or newer, git and make.
 .DEFAULT_GOAL := help
-.PHONY: help env book serve test lint lock clean
+.PHONY: help env book serve test lint readme lock clean
 
 PRESET ?= auto
 PORT   ?= 8000
@@ -36,6 +36,9 @@ test: env ## run the tests (ARGS="-m 'not slow'" for the quick ones)
 
 lint: env ## check the style of the code
 	@$(BIN)/ruff check .
+
+readme: env ## write the README's table of results from the records
+	@$(BIN)/python -m mlp_lib.readme
 
 lock: env ## write requirements.lock from pyproject.toml (ARGS=--upgrade for newer versions)
 	@uv=uv; $$uv --version >/dev/null 2>&1 || uv=$(UV); $$uv pip compile --universal --python-version 3.11 \

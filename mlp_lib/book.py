@@ -1,7 +1,7 @@
 """Build the book: stage the sources, execute the notebooks with papermill, render with jupyter-book.
 
 Every build starts from an empty folder, so a page can never show a number that an older library computed:
-    out/src      what jupyter-book reads: _config.yml, _toc.yml, book/, and the executed notebooks
+    out/src      what jupyter-book reads: _config.yml, _toc.yml, book/ with its generated parts, the executed notebooks
     out/runs     records of the notebooks that train while the book is built
     out/html     the book
     out/build.log
@@ -15,14 +15,17 @@ import shutil
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
+from mlp_lib import __version__, reference
 from mlp_lib.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
 # Left in every folder a build made; without it a folder is somebody else's and is never emptied.
 MARKER = ".mlp_lib_book"
 INJECTED = "injected-parameters"
+GITHUB = re.compile(r"(?:https://(?:[^@/]+@)?|ssh://git@|git@)github\.com[:/]([\w.-]+)/([\w.-]+?)(?:\.git)?/?")
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -42,8 +45,12 @@ def build(preset: str = "auto", out: Path | None = None, train: bool = False) ->
     pages = toc_pages(ROOT)
     _empty(out)
     src = stage(ROOT, out / "src")
-    execute_all([ROOT / page for page in pages if page.suffix == ".ipynb"], src / "notebooks", preset, train)
-    return render(src, out)
+    notebooks = [ROOT / page for page in pages if page.suffix == ".ipynb"]
+    execute_all(notebooks, src / "notebooks", preset, train)
+    index = render(src, out)
+    for notebook in notebooks:  # what a page's download button gives: the source, with the parameters' own defaults
+        shutil.copy(notebook, out / "html" / "_sources" / "notebooks" / notebook.name)
+    return index
 
 
 def toc_pages(root: Path) -> list[Path]:
@@ -73,12 +80,41 @@ def _files_of(node) -> list[str]:
 
 
 def stage(root: Path, src: Path) -> Path:
-    """Copy what jupyter-book reads, less the notebooks, from `root` to the new folder `src`; return `src`."""
+    """Write what jupyter-book reads, less the notebooks, from `root` to the new folder `src`; return `src`."""
     (src / "notebooks").mkdir(parents=True)
-    for name in ("_config.yml", "_toc.yml"):
-        shutil.copy(root / name, src / name)
+    shutil.copy(root / "_toc.yml", src / "_toc.yml")
+    (src / "_config.yml").write_text(_config(root), encoding="utf-8")
     shutil.copytree(root / "book", src / "book", ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
+    reference.write(src / "book" / "generated")
     return src
+
+
+def _config(root: Path) -> str:
+    """`root/_config.yml` with what only a build knows: version, date, and buttons where the repository is on GitHub."""
+    import yaml
+
+    config = yaml.safe_load((root / "_config.yml").read_text(encoding="utf-8"))
+    built = datetime.now(UTC)
+    config["html"]["extra_footer"] = f"Version {__version__}, built on {built.day} {built:%B %Y}."
+    address = repository_address(root)
+    if address:
+        config["repository"] |= {"url": address, "branch": "main"}
+        config["html"]["use_repository_button"] = True
+        config["launch_buttons"]["colab_url"] = "https://colab.research.google.com"
+    return yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
+
+
+def repository_address(root: Path) -> str | None:
+    """The web address of the GitHub repository that `root` was cloned from; None for any other origin, or none."""
+    if not (root / ".git").exists():  # not the origin of a repository that merely surrounds this folder
+        return None
+    command = ["git", "-C", str(root), "remote", "get-url", "origin"]
+    try:
+        origin = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    found = GITHUB.fullmatch(origin)
+    return f"https://github.com/{found[1]}/{found[2]}" if found else None
 
 
 def execute_all(notebooks: list[Path], folder: Path, preset: str, train: bool) -> list[dict]:

@@ -95,7 +95,7 @@ def _by_seed(frame: pd.DataFrame, **where) -> pd.Series:
     for column, value in where.items():
         rows = rows[rows[column] == value]
     rows = rows[rows["status"].isin(["ok", "diverged"])]
-    if rows.empty:
+    if rows.empty or rows["seed"].duplicated().any():  # of two models of one family, a claim does not say which
         return pd.Series(dtype=float)
     chance = rows["dataset"].map(lambda name: 100 / facts(name).num_classes)
     top1 = rows["test_top1"] if "test_top1" in rows else pd.Series(float("nan"), rows.index)

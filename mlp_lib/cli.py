@@ -132,8 +132,6 @@ def _train_here(run, store, device, precision, threads, accumulate, measure, tim
     from mlp_lib.execute import execute
     from mlp_lib.train import How
 
-    if precision not in ("auto", "fp32", "bf16"):
-        raise UserError(f"precision={precision!r} is not one of: auto, fp32, bf16")
     typer.echo(f"run {run.key}: {run.model} on {run.dataset}, {run.total_steps:,} steps of {run.batch_size}")
     deadline = None if time_budget is None else time.monotonic() + time_budget
     stop = []
@@ -197,8 +195,9 @@ def study(
     """Train what a study lacks at a preset. Resumable: the same command goes on."""
     from mlp_lib import studies
     from mlp_lib.records import Store
-    from mlp_lib.train import How
+    from mlp_lib.train import How, check_precision
 
+    check_precision(precision)
     module, store = studies.study(name), Store(out)
     chosen = module.resolve(preset)
     plan = studies.plan(module, chosen, store)
@@ -261,7 +260,8 @@ def _table(frame) -> str:
 
 @app.command()
 def fetch(
-    name: Annotated[str, typer.Argument(help="cifar10 or cifar100")],
+    name: Annotated[str, typer.Argument(help="cifar10, cifar100, fashion-mnist, stl10 (2.6 GB), tinyimagenet; "
+                                        "or folder:NAME, to decode one of your own")],  # fmt: skip
     root: Annotated[Path | None, typer.Option(help="instead of $MLP_LIB_DATA, else data/")] = None,
 ) -> None:
     """Download an image set, checked against its published hash. Can be interrupted and repeated."""
@@ -282,6 +282,31 @@ def merge(
         raise UserError(f"{source} does not exist; give the folder that --out named")
     written, known = records.merge(source, records.Store(out))
     typer.echo(f"{len(written)} records added, {known} known already")
+
+
+@app.command()
+def claims(
+    preset: Annotated[str, typer.Option(help="auto: what each chapter shows; or one size for all")] = "auto",
+    out: Out = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print one JSON list, an object a claim")] = False,
+) -> None:
+    """Judge every claim of the paper from records alone. Trains nothing."""
+    from mlp_lib import claims as rules
+    from mlp_lib.records import Store
+
+    verdicts = rules.judge_all(Store(out), preset)
+    if as_json:
+        typer.echo(json.dumps([rules.summary(verdict) for verdict in verdicts], indent=1))
+        return
+    table = rules.overview(verdicts)
+    columns = ["claim", "verdict", "ours", "the paper's", "text"]  # the longest last: it may wrap
+    rows = [columns, *table[columns].astype(str).values.tolist()]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    typer.echo("ours: the comparison that the verdict hangs on, in points of test top-1, with a 95% interval")
+    for scale, rows in table[table["scale"] != ""].groupby("scale", sort=False):
+        typer.echo(f"scale of {', '.join(map(str, rows['claim']))}: {scale}")
 
 
 @app.command()

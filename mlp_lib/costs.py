@@ -9,7 +9,8 @@ from mlp_lib.architectures import parse
 from mlp_lib.runs import Run
 
 # FLOP/s of two CPU cores that a plan counts on (fp32, no matrix units): MLPs from width 256 up, MLPs too narrow or
-# batches too small for the cores, and convolutions. The laptop grids are held to these by a test.
+# batches too small for the cores, and the controls, which are convolutions or share their weights between patches.
+# The laptop grids are held to these by a test.
 PLANNED_RATE = {"wide": 1.5e11, "narrow": 5e10, "convolution": 1e11}
 
 
@@ -34,7 +35,7 @@ def training_flops(run: Run) -> int:
 def planned_seconds(run: Run) -> float:
     """On two CPU cores by `PLANNED_RATE`: what a reader with the weakest machine in mind should expect."""
     arch = parse(run.model)
-    kind = "convolution" if arch.family == "CNN" else "wide" if arch.width >= 256 else "narrow"
+    kind = "convolution" if not arch.is_mlp else "wide" if arch.width >= 256 else "narrow"
     return training_flops(run) / PLANNED_RATE["narrow" if run.batch_size < 64 else kind]
 
 

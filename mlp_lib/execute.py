@@ -12,7 +12,7 @@ import filelock
 import safetensors.torch
 import torch
 
-from mlp_lib import costs, datasets, measure, models, train
+from mlp_lib import architectures, costs, datasets, measure, models, train
 from mlp_lib.errors import UserError
 from mlp_lib.loaders import load_data
 from mlp_lib.records import Record, Store, make_folder, now
@@ -58,6 +58,7 @@ def execute(
     if parent and parent.status == "diverged":
         raise UserError(f"run {run.key} starts from {parent.key}, which diverged and left no weights; change its lr")
     train.pick_device(how.device)
+    train.check_precision(how.precision)
     model = models.build_for(run)
     datasets.load(run.dataset)
     make_folder(store.weights)
@@ -89,17 +90,18 @@ def execute(
             raise
         if outcome.status == "paused":
             return Result(None, None, outcome.step)
-        measured = {}
-        if trained is not None and measures:
-            data = load_data(run, outcome.device)
-            measured = measure.measure(_applicable(measures, run), trained, run, data)
         record = Record(
-            status=outcome.status, metrics=outcome.metrics, curve=outcome.curve, measures=measured, steps=outcome.step,
+            status=outcome.status, metrics=outcome.metrics, curve=outcome.curve, steps=outcome.step,
             seconds=round(outcome.seconds, 2), images_per_second=round(outcome.images_per_second, 1),
             device=outcome.device, precision=outcome.precision, threads=outcome.threads, accumulate=outcome.accumulate,
             data=outcome.fingerprint, **facts, **_environment(train.pick_device(how.device)),
         )  # fmt: skip
-        return Result(record, store.add(record), outcome.step)
+        path = store.add(record)  # before anything is measured: a measure that fails does not cost the training
+        if trained is not None and _applicable(measures, run):
+            measured = measure.measure(_applicable(measures, run), trained, run, load_data(run, outcome.device))
+            bare, record = record, record.model_copy(update={"measures": measured})
+            path = store.replace(bare, record)
+        return Result(record, path, outcome.step)
     finally:
         lock.release()
 
@@ -124,7 +126,7 @@ def add_measures(run: Run, store: Store, measures: tuple[str, ...]) -> bool:
 
 def _applicable(measures: tuple[str, ...], run: Run) -> tuple[str, ...]:
     """First-layer pictures are for MLPs; a study asks them of all its runs."""
-    return tuple(m for m in measures if m != "first_layer" or not run.model.startswith("CNN"))
+    return tuple(m for m in measures if m != "first_layer" or architectures.parse(run.model).is_mlp)
 
 
 def _flops(run: Run) -> dict[str, int]:
@@ -139,7 +141,7 @@ def _environment(device) -> dict[str, Any]:
         except PackageNotFoundError:
             return "not installed"
 
-    names = ("torch", "torchvision", "lion-pytorch", "numpy", "mlp-lib")
+    names = ("torch", "torchvision", "timm", "lion-pytorch", "numpy", "mlp-lib")
     return {
         "versions": {"python": platform.python_version(), **{name: installed(name) for name in names}},
         "sources": SOURCES,

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from mlp_lib import architectures
-from mlp_lib.baselines import ACTIVATIONS, CNN
+from mlp_lib.baselines import ACTIVATIONS, build_baseline
 from mlp_lib.errors import UserError
 
 NORMS = {"layer": nn.LayerNorm, "batch": nn.BatchNorm1d, "none": lambda width: nn.Identity()}
@@ -99,10 +99,10 @@ def build(
     name: str, num_classes: int, resolution: int, *, channels: int = 3, dropout: float = 0.0,
     expansion: int | None = None, **options,
 ) -> nn.Module:  # fmt: skip
-    """Make a model by name, with torch's default initialisation from torch's current random state.
+    """Make a model by name, initialised from torch's current random state (MLPs and the CNN by torch's defaults).
 
     Args:
-        name: see architectures.py, for example "B-6/Wi-256" or "CNN-16".
+        name: see architectures.py, for example "B-6/Wi-256", "CNN-16" or "ViT-64x4/8".
         num_classes: K, the width of the head.
         resolution: height and width of the square input, in pixels.
         channels: input channels.
@@ -119,10 +119,11 @@ def build(
     if not 0.0 <= dropout < 1.0:
         raise UserError(f"dropout={dropout} must lie in [0, 1)")
     resolved = architectures.resolve_options(arch.family, options)
-    if arch.family == "CNN":
+    if not arch.is_mlp:
         if dropout or expansion is not None:
-            raise UserError("dropout and expansion belong to the MLP blocks; a CNN takes neither")
-        return CNN(arch.width, num_classes, resolution, channels=channels, **resolved)
+            raise UserError(f"dropout and expansion belong to the MLP blocks; a {arch.family} takes neither")
+        architectures.check_resolution(arch, resolution)
+        return build_baseline(arch, num_classes, resolution, channels, **resolved)
     if expansion is not None and not resolved["bottleneck"]:
         raise UserError("expansion needs bottleneck=True")
     return MLP(

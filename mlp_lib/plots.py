@@ -16,7 +16,10 @@ from matplotlib.ticker import FuncFormatter
 from mlp_lib.claims import Verdict, claim
 from mlp_lib.stats import Estimate, paired_difference, t_interval
 
-FAMILY_COLOURS = {"S-MLP": "#4477AA", "B-MLP": "#CC6677", "CNN": "#228833"}  # apart for colour-blind readers too
+FAMILY_COLOURS = {  # apart for colour-blind readers too
+    "S-MLP": "#4477AA", "B-MLP": "#CC6677", "CNN": "#228833", "ResNet18": "#332288", "ViT": "#CCBB44",
+    "Mixer": "#66CCEE",
+}  # fmt: skip
 WIDTH = 7.0  # inches, the text's width
 
 

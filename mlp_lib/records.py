@@ -15,6 +15,7 @@ from typing import Any, Literal
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from mlp_lib.datasets import at_hand
 from mlp_lib.errors import UserError
 from mlp_lib.runs import Run
 
@@ -26,7 +27,7 @@ class Record(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[1] = Field(1, description="of this table")
     key: str = Field(description="the run's key when the record was written")
     run: Run = Field(description="the whole configuration, defaults included")
     status: Literal["ok", "diverged", "failed"] = Field(description="diverged: the loss was not finite")
@@ -42,12 +43,12 @@ class Record(BaseModel):
     steps: int = Field(description="optimiser steps taken")
     seconds: float = Field(description="wall time of training and evaluation, all calls together")
     images_per_second: float = Field(description="of training steps, in the last call")
-    device: str
+    device: str = Field(description="cpu, cuda or mps")
     hardware: str = Field(description="processor or GPU")
-    precision: str
-    threads: int
-    accumulate: int = 1
-    versions: dict[str, str]
+    precision: str = Field(description="fp32 or bf16 in training; evaluation and measures are always in fp32")
+    threads: int = Field(description="of torch, on the processor")
+    accumulate: int = Field(1, description="parts that each batch was split into")
+    versions: dict[str, str] = Field(description="of Python and the packages that compute")
     sources: str = Field(description="hash of the mlp_lib sources that trained it")
     data: str = Field(description="fingerprint of the images and labels")
     time: str = Field(description="UTC, when it was finished")
@@ -69,7 +70,7 @@ class Record(BaseModel):
 def read_record(path: Path) -> Record:
     """Raises UserError: one line that names the file and what is wrong with it."""
     try:
-        return Record.model_validate_json(path.read_bytes())
+        return Record.model_validate_json(path.read_bytes(), context={"stored": True})
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(map(str, first["loc"])) or "the file"
@@ -169,7 +170,10 @@ def row_of(run: Run, record: Record | None) -> dict[str, Any]:
     """A run and its record as one flat row."""
     row = {"key": run.key, "status": record.status if record else "not run", **run.model_dump(exclude={"init"})}
     row["init"] = run.init.run.key if run.init else None
-    row["total_steps"], row["train_examples"] = run.total_steps, run.train_examples
+    if at_hand(run.dataset):
+        row["total_steps"], row["train_examples"] = run.total_steps, run.train_examples
+    else:  # the set of a reader elsewhere, of which only the record is here
+        row["total_steps"], row["train_examples"] = record.steps if record else None, None
     if record:
         nested = {"run", "key", "status", "metrics", "curve", "measures", "versions"}
         scalars = record.model_dump(exclude=nested | {"steps"})  # "steps" is a field of the run

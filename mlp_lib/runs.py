@@ -12,7 +12,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
 
 from mlp_lib import architectures
-from mlp_lib.datasets import facts, train_count
+from mlp_lib.datasets import at_hand, canonical_name, facts, train_count
 from mlp_lib.errors import UserError
 
 # Raise a group's number when its numerics are corrected: runs made from then on get other keys, and old records are
@@ -30,7 +30,7 @@ class _Frozen(BaseModel):
 class Init(_Frozen):
     """Where a run's weights start: the weights of another run, which is part of this one's identity."""
 
-    run: "Run"
+    run: "Run" = Field(description="the training whose weights are taken")
     epoch: int | None = Field(None, ge=1, description="the parent's epoch to take; its last when absent")
     transform: Literal["same", "new_head"] = Field("same", description="new_head: keep all but the head")
 
@@ -41,7 +41,7 @@ class Run(_Frozen):
     Defaults are frozen for good: a key hashes only the fields that differ from them.
     """
 
-    model: str = Field(description="architecture by name: S-6/Wi-1024, B-6/Wi-256, CNN-16")
+    model: str = Field(description=f"architecture by name: {architectures.EXAMPLES}")
     activation: Literal["relu", "gelu"] | None = Field(None, description="nonlinearity; family's own when absent")
     norm: Literal["layer", "batch", "none"] | None = Field(None, description="normalisation; family's own when absent")
     norm_position: Literal["pre", "post"] | None = Field(None, description="norm before or after the block")
@@ -50,7 +50,10 @@ class Run(_Frozen):
     block_form: Literal["text", "code"] | None = Field(None, description="plain block: sigma(W LN z) or W sigma(LN z)")
     dropout: float = Field(0.0, ge=0, lt=1, description="inside each MLP block")
 
-    dataset: str = Field(description="digits, shapes, cifar10, cifar100")
+    dataset: str = Field(
+        description="digits, shapes, cifar10, cifar100, fashion-mnist, stl10, tinyimagenet; or a set of your own under "
+        "the data root: npz:NAME, or folder:NAME[@PIXELS]"
+    )
     subset: int | None = Field(None, ge=1, description="training examples, class-proportional; all when absent")
     split: Literal["holdout", "all"] = Field("holdout", description="hold a fixed tenth of train out, or use it all")
     resolution: int | None = Field(None, ge=4, le=512, description="pixels a side; the data set's own when absent")
@@ -91,12 +94,13 @@ class Run(_Frozen):
         return {**values, "recipes": current}
 
     @model_validator(mode="after")
-    def _check(self) -> Self:
+    def _check(self, info: ValidationInfo) -> Self:
         arch = architectures.parse(self.model)
-        options = architectures.resolve_options(arch.family, self.model_options)
-        if arch.family == "CNN" and self.dropout:
-            raise UserError("dropout belongs to the MLP blocks; a CNN takes none")
+        batch_norm = architectures.uses_batch_norm(arch, self.model_options)
+        if not arch.is_mlp and self.dropout:
+            raise UserError(f"dropout belongs to the MLP blocks; a {arch.family} takes none")
         self._set("model", arch.name)
+        self._set("dataset", canonical_name(self.dataset))
         self._set("augment", _canonical_augment(self.augment))
         parts = self.augment.split("+")
         for field, part in {"crop_scale": "crop", "crop_ratio": "crop", "pad": "pad", "mixup_alpha": "mixup"}.items():
@@ -106,23 +110,30 @@ class Run(_Frozen):
         self._only_with("beta2", self.optimizer != "sgd", "optimizer lion or adamw")
         if (self.epochs is None) == (self.steps is None):
             raise UserError("give either epochs or steps")
+        if self.batch_size == 1 and batch_norm:
+            raise UserError("batch_size=1: BatchNorm needs at least 2 examples in a batch, or take another norm")
+        stored = bool(info.context and info.context.get("stored"))
+        sets = [self.dataset] if self.init is None else [self.dataset, self.init.run.dataset]
+        if not stored or all(map(at_hand, sets)):  # a record can be read without the images that its run was made with
+            self._check_against_data(arch)
+        if any(group not in RECIPES or version < 2 for group, version in self.recipes.items()):
+            raise UserError(f"recipes={self.recipes}: versions from 2 up of {', '.join(RECIPES)}; best left out")
+        return self
+
+    def _check_against_data(self, arch: architectures.Architecture) -> None:
+        architectures.check_resolution(arch, self.pixels)
         count = train_count(self.dataset, self.split, self.subset)
         if self.batch_size > count:
             raise UserError(
                 f"batch_size={self.batch_size} is larger than the training part of {self.dataset} "
                 f"({count} examples); use a batch of at most {count}"
             )
-        if self.batch_size == 1 and options["norm"] == "batch":
-            raise UserError("batch_size=1: BatchNorm needs at least 2 examples in a batch, or take another norm")
         if self.warmup_steps > self.total_steps:
             raise UserError(f"warmup_steps={self.warmup_steps} is longer than the training ({self.total_steps} steps)")
         if self.init and self.init.epoch is not None:
             last = self.init.run.total_steps // self.init.run.steps_per_epoch
             if self.init.epoch > last:
                 raise UserError(f"init.epoch={self.init.epoch}: the parent is trained for {last}; take 1 to {last}")
-        if any(group not in RECIPES or version < 2 for group, version in self.recipes.items()):
-            raise UserError(f"recipes={self.recipes}: versions from 2 up of {', '.join(RECIPES)}; best left out")
-        return self
 
     def _set(self, field: str, value: Any) -> None:
         object.__setattr__(self, field, value)  # canonical spelling, during validation only

@@ -66,6 +66,11 @@ def pick_device(name: str = "auto") -> torch.device:
     return torch.device(name)
 
 
+def check_precision(name: str) -> None:
+    if name not in ("auto", "fp32", "bf16"):
+        raise UserError(f"precision={name!r} is not one of: auto, fp32, bf16")
+
+
 def declared_steps(run) -> list[int]:
     """Steps after which the learning curve gets a point: the ends of epochs 1, 2, 3, 5, 7, 10, 20, ... and the last."""
     per_epoch, total = run.steps_per_epoch, run.total_steps
@@ -312,23 +317,28 @@ def final_metrics(model: nn.Module, data: Data) -> dict[str, float]:
 
 
 def faster_precision(model: nn.Module, run, data: Data, seconds: float = 0.5) -> str:
-    """fp32 or bf16, whichever trains this model faster on this machine, measured on a copy for `seconds` each."""
+    """fp32 or bf16, whichever trains this model faster on this machine, measured on a copy for `seconds` each.
+
+    fp32 without more ado for a run so short that the measurement would be a good part of it.
+    """
     model = copy.deepcopy(model).train()
     size = min(run.batch_size, 512)
     images = torch.randn(size, *data.train.images.shape[1:], device=data.mean.device)
     batch = Batch(images, torch.full((size, data.num_classes), 1 / data.num_classes, device=images.device))
 
-    def rate(precision: str) -> float:
+    def step_seconds(precision: str, limit: float) -> float:
         batch_gradient(model, batch, 1, precision)  # warm-up
         wait_for(images.device)
         start, count = time.perf_counter(), 0
-        while time.perf_counter() - start < seconds:
+        while count == 0 or time.perf_counter() - start < limit:
             batch_gradient(model, batch, 1, precision)
             wait_for(images.device)
             count += 1
-        return count / (time.perf_counter() - start)
+        return (time.perf_counter() - start) / count
 
-    return "bf16" if rate("bf16") > rate("fp32") else "fp32"
+    if step_seconds("fp32", 0.0) * run.total_steps < 4 * seconds:
+        return "fp32"
+    return "bf16" if step_seconds("bf16", seconds) < step_seconds("fp32", seconds) else "fp32"
 
 
 def _autocast(device: torch.device, precision: str):

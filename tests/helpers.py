@@ -1,7 +1,32 @@
 """What several test files share."""
 
+from pathlib import Path
+
+import safetensors.torch
+import torch
+
 from mlp_lib.records import Record
 from mlp_lib.runs import Run
+from mlp_lib.train import How
+
+HOW = How("cpu", "fp32", threads=1)
+DIGITS = dict(model="B-2/Wi-32", dataset="digits", epochs=3, lr=1e-3)  # 10 steps of 128 an epoch
+# Everything that draws random numbers, and an optimiser with state.
+RICH = dict(DIGITS, augment="crop+pad+mixup", pad=1, dropout=0.2, clip=1.0, schedule="cosine", warmup_steps=5)
+
+
+def weights_of(folder: Path, name: str) -> dict[str, torch.Tensor]:
+    return safetensors.torch.load_file(folder / f"{name}.safetensors")
+
+
+def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+def stop_at(step: int):
+    """A `should_stop` that says yes after so many steps of this call."""
+    calls = iter(range(1, 10**6))
+    return lambda: next(calls) >= step
 
 
 def record_of(run: Run, **changes) -> Record:

@@ -1,15 +1,21 @@
 """The build: staging, execution and rendering; and the finished book, read as a browser without network would."""
 
+import json
 import re
+import shutil
+import subprocess
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import nbformat
 import pytest
+import yaml
 from nbformat.v4 import new_code_cell, new_notebook
 
-from mlp_lib import book
+import mlp_lib
+from mlp_lib import book, claims
 from mlp_lib.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -49,9 +55,46 @@ def test_every_page_of_the_contents_is_found_in_order(tmp_path):
 
 def test_staging_copies_the_sources_but_no_notebook(tmp_path):
     src = book.stage(ROOT, tmp_path / "src")
-    for name in ("_config.yml", "_toc.yml", "book/preface.md", "book/_static/custom.css"):
+    for name in ("_toc.yml", "book/preface.md", "book/_static/custom.css"):
         assert (src / name).read_bytes() == (ROOT / name).read_bytes()
     assert not list(src.rglob("*.ipynb"))
+    assert sorted(path.stem for path in (src / "book" / "generated").iterdir()) == ["api", "cli", "schema"]
+
+
+def test_staged_settings_are_ours_with_version_and_date(tmp_path):
+    ours = yaml.safe_load((ROOT / "_config.yml").read_text())
+    staged = yaml.safe_load((book.stage(ROOT, tmp_path / "src") / "_config.yml").read_text())
+    footer = staged["html"].pop("extra_footer")
+    assert mlp_lib.__version__ in footer and re.search(r"built on \d{1,2} [A-Z][a-z]+ 20\d\d", footer)
+    assert staged["sphinx"] == ours["sphinx"] and staged["execute"] == ours["execute"]
+
+
+@pytest.mark.parametrize(
+    "origin, address",
+    [
+        ("https://github.com/someone/some-study.git", "https://github.com/someone/some-study"),
+        ("https://github.com/someone/study.v2/", "https://github.com/someone/study.v2"),
+        ("https://user:secret@github.com/someone/study", "https://github.com/someone/study"),
+        ("git@github.com:someone/study.git", "https://github.com/someone/study"),
+        ("ssh://git@github.com/someone/study.git", "https://github.com/someone/study"),
+        ("https://example.org/someone/study.git", None),
+        ("https://example.org/github.com/someone/study", None),
+        ("/srv/git/github.com/someone/study.git", None),
+        ("../study", None),
+        (None, None),
+    ],
+)
+def test_only_a_clone_from_github_has_an_address_and_a_colab_button(tmp_path, origin, address):
+    for command in (["init", "-q"], *([["remote", "add", "origin", origin]] if origin else [])):
+        subprocess.run(["git", "-C", tmp_path, *command], check=True)
+    shutil.copy(ROOT / "_config.yml", tmp_path)
+    assert book.repository_address(tmp_path) == address
+    staged = yaml.safe_load(book._config(tmp_path))
+    assert (staged["repository"]["url"] or None) == address
+    assert ("colab_url" in staged["launch_buttons"]) == (address is not None)
+    inside = tmp_path / "unpacked"
+    inside.mkdir()
+    assert book.repository_address(inside) is None  # an archive unpacked inside another repository
 
 
 def test_a_folder_that_no_build_made_is_not_emptied(tmp_path):
@@ -97,8 +140,6 @@ def test_kernel_is_this_python_and_this_library_whatever_is_installed(tmp_path, 
     monkeypatch.setenv("PATH", "/nonexistent")
     source = write_notebook(tmp_path / "n.ipynb", "import sys, mlp_lib\nprint(sys.prefix, mlp_lib.__file__)")
     book.execute(source, tmp_path / "out.ipynb")
-    import sys
-
     assert printed(tmp_path / "out.ipynb").split() == [sys.prefix, str(ROOT / "mlp_lib" / "__init__.py")]
 
 
@@ -131,15 +172,33 @@ def test_a_warning_fails_the_build_and_names_the_log(tmp_path, capsys):
     assert "gone.md" in capsys.readouterr().err
 
 
+# --- claims without a notebook
+
+
+def test_claims_are_a_table_or_json_and_train_nothing(tmp_path):
+    command = [sys.executable, "-m", "mlp_lib", "claims", "--out", str(tmp_path / "runs")]
+    done = subprocess.run([*command, "--json"], cwd=ROOT, capture_output=True, text=True, check=True)
+    listed = json.loads(done.stdout)
+    assert [entry["claim"] for entry in listed] == list(range(1, 16))
+    names = {"claim", "text", "verdict", "estimate", "interval", "n", "scale", "chapter", "parts"}
+    assert all(set(entry) == names for entry in listed)
+    assert {(entry["verdict"], entry["estimate"], entry["n"]) for entry in listed} == {("not tested", None, 0)}
+    assert listed[0]["chapter"] == "rq1-from-scratch" and listed[4]["chapter"] == ""
+    table = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert all(entry["text"] in table for entry in listed) and "about +20 points (read in the paper)" in table
+    assert not (tmp_path / "runs").exists()
+
+
 # --- the finished book
 
 
 class Page(HTMLParser):
-    """What a page loads, what it links to, and the anchors it offers."""
+    """What a page loads, what it links to, the anchors it offers, its images and its metadata."""
 
     def __init__(self, path: Path):
         super().__init__()
         self.loads, self.links, self.anchors = [], [], set()
+        self.images, self.about = [], {}
         self.feed(path.read_text(encoding="utf-8"))
 
     def handle_starttag(self, tag, attributes):
@@ -147,6 +206,10 @@ class Page(HTMLParser):
         self.anchors.update(filter(None, [values.get("id"), values.get("name")]))
         if tag == "a":
             self.links.append(values.get("href", ""))
+        elif tag == "img":
+            self.images.append((values.get("src", ""), values.get("alt", "")))
+        elif tag == "meta":
+            self.about[values.get("name") or values.get("property")] = values.get("content", "")
         elif tag == "link":
             self.loads.append(values.get("href", ""))
         for name in ("src", "poster", "data"):
@@ -208,6 +271,51 @@ def test_every_internal_link_anchor_and_file_exists(html, pages):
 def test_book_holds_no_path_of_the_machine_that_built_it(html, pages):
     texts = {path: path.read_text(encoding="utf-8") for path in [*pages, *(html / "_sources").rglob("*.ipynb")]}
     assert not [path.name for path, text in texts.items() if str(html.parent) in text or str(ROOT) in text]
+
+
+@pytest.mark.slow
+def test_every_image_is_described_in_words(pages):
+    images = [(path.name, src, alt) for path, page in pages.items() for src, alt in page.images]
+    assert len(images) >= 5  # quickstart and the first chapter
+    for name, src, alt in images:
+        assert len(alt.split()) >= 2 and Path(src).stem not in alt, f"{name}: {src} has no description"
+
+
+@pytest.mark.slow
+def test_every_page_says_what_it_is_where_it_is_shared(html, pages):
+    for page in book.toc_pages(ROOT):
+        about = pages[html / page.with_suffix(".html")].about
+        assert len(about.get("description", "").split()) >= 5 and about["og:title"], f"{page} has no description"
+        assert "og:site_name" in about
+
+
+@pytest.mark.slow
+def test_claims_page_judges_all_fifteen_and_the_preface_quotes_it(html):
+    text = (html / "notebooks" / "claims.html").read_text(encoding="utf-8")
+    rows = re.findall(r"<td[^>]*>(\d+)\. (.*?)</td>.*?<strong>(.*?)</strong>", text, re.S)
+    assert [int(number) for number, _, _ in rows] == list(range(1, 16))
+    assert {verdict for _, _, verdict in rows} <= set(claims.VERDICTS)
+    assert [verdict for _, _, verdict in rows] == [verdict.verdict for verdict in claims.judge_all()]
+    assert "None so far." in text if not claims.RULE_CHANGES else claims.RULE_CHANGES[-1][0] in text
+    tested = sum(verdict != claims.NOT_TESTED for _, _, verdict in rows)
+    quoted = re.search(r"pasted-text.*?(\d+ of 15)", (html / "book" / "preface.html").read_text(encoding="utf-8"), re.S)
+    assert quoted and quoted[1] == f"{tested} of 15"
+
+
+@pytest.mark.slow
+def test_download_button_gives_the_notebook_of_the_repository(html, pages):
+    for page in book.toc_pages(ROOT):
+        if page.suffix == ".ipynb":
+            path = html / page.with_suffix(".html")
+            [link] = [link for link in pages[path].links if link.endswith(".ipynb") and "_sources" in link]
+            assert (path.parent / link).read_bytes() == (ROOT / page).read_bytes()
+
+
+@pytest.mark.slow
+def test_reference_pages_have_an_anchor_for_every_function(html, pages):
+    assert {"mlp_lib.stats.t_interval", "mlp_lib.runs.Run.key"} <= pages[html / "book" / "api.html"].anchors
+    assert {"train", "claims"} <= pages[html / "book" / "cli.html"].anchors
+    assert "the-entries-of-a-record" in pages[html / "book" / "schema.html"].anchors
 
 
 @pytest.mark.slow

@@ -1,11 +1,13 @@
 """Every notebook is committed clean, declares what the build injects, and runs from nothing at the smoke preset."""
 
+import re
 from pathlib import Path
 
 import nbformat
 import pytest
+from matplotlib.figure import Figure
 
-from mlp_lib import book
+from mlp_lib import book, plots
 from mlp_lib.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -46,6 +48,20 @@ def test_has_no_loose_ends(notebook):
     assert "TODO" not in text and "FIXME" not in text
 
 
+def test_says_what_it_is_where_it_is_shared(notebook):
+    about = nbformat.read(notebook, as_version=4).metadata.get("myst", {}).get("html_meta", {})
+    assert len(about.get("description", "").split()) >= 5, "metadata: {'myst': {'html_meta': {'description': ...}}}"
+
+
+def test_figures_are_described_in_words(notebook):
+    returns = {name: getattr(value, "__annotations__", {}).get("return") for name, value in vars(plots).items()}
+    functions = [name for name, kind in returns.items() if kind is Figure]
+    for cell in code_cells(notebook):
+        if re.search(rf"plots\.({'|'.join(functions)})\(", cell.source):
+            alt = cell.metadata.get("mystnb", {}).get("image", {}).get("alt", "")
+            assert len(alt.split()) >= 3, f"no mystnb.image.alt in the metadata of the cell: {cell.source}"
+
+
 def test_is_a_page_of_the_book(notebook):
     assert notebook.relative_to(ROOT) in book.toc_pages(ROOT)
 
@@ -63,3 +79,15 @@ def test_runs_from_nothing_at_smoke(notebook, tmp_path, monkeypatch):
     out = tmp_path / notebook.name
     assert book.execute(notebook, out, {"preset": "smoke", "train": True}) > 0
     assert all(cell.execution_count for cell in code_cells(out) if cell.source.strip())
+
+
+def test_claims_page_quotes_a_verdict_of_every_claim_and_its_chapter(tmp_path, monkeypatch):
+    monkeypatch.setenv("MLP_LIB_RUNS", str(tmp_path / "runs"))
+    out = tmp_path / "claims.ipynb"
+    book.execute(ROOT / "notebooks" / "claims.ipynb", out, {"train": True})
+    outputs = [output for cell in code_cells(out) for output in cell.outputs]
+    glued = {o.metadata["scrapbook"]["name"] for o in outputs if "scrapbook" in o.get("metadata", {})}
+    assert {f"claim-{number}-verdict" for number in range(1, 16)} <= glued
+    tables = "".join(o.data.get("text/html", "") for o in outputs if "data" in o)
+    assert tables.count("<strong>not tested</strong>") == 15 and tables.count('href="rq1-from-scratch.html"') == 3
+    assert not (tmp_path / "runs").exists()  # train=True, and still nothing is trained

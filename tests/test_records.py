@@ -194,3 +194,11 @@ def test_merge_reads_everything_before_it_writes(store, tmp_path):
 def test_merge_of_nothing_says_so(store, tmp_path):
     with pytest.raises(UserError, match="no records"):
         merge(tmp_path, store)
+
+
+def test_committed_records_are_what_their_names_say():
+    paths = sorted((records.REPOSITORY / "data" / "runs").glob("*.json"))
+    assert paths
+    for path in paths:
+        record = read_record(path)
+        assert path.name == record.filename and record.key == record.run.key and record.status != "failed"

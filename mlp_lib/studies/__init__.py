@@ -100,4 +100,8 @@ def pick_preset(module: ModuleType, name: str, store: Store, **changes: Any) -> 
 
 
 def _sufficient(module: ModuleType, size: str, store: Store, changes: dict) -> bool:
-    return module.collect(module.resolve(size, **changes), from_records(store)).sufficient
+    try:
+        grid = module.resolve(size, **changes)
+    except UserError:  # this size cannot be had with these changes: a batch larger than the data, say
+        return False
+    return module.collect(grid, from_records(store)).sufficient

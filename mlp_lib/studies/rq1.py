@@ -12,7 +12,9 @@ from typing import Any
 
 import pandas as pd
 
+from mlp_lib import architectures
 from mlp_lib.errors import UserError
+from mlp_lib.records import row_of
 from mlp_lib.runs import Run, make_run
 from mlp_lib.studies import parameters
 from mlp_lib.studies.tuning import Choice, choose_lr, grid_runs
@@ -118,8 +120,9 @@ class Results:
 
 
 def family_of(model: str) -> str:
-    """How figures and verdicts call it: S-MLP, B-MLP or CNN."""
-    return {"S": "S-MLP", "B": "B-MLP", "C": "CNN"}[model[0]]
+    """How figures and verdicts call it: S-MLP, B-MLP, CNN, ResNet18, ViT or Mixer."""
+    arch = architectures.parse(model)
+    return f"{arch.family}-MLP" if arch.is_mlp else arch.family
 
 
 def resolve(preset: str, **changes: Any) -> Preset:
@@ -145,10 +148,12 @@ def resolve(preset: str, **changes: Any) -> Preset:
     if changes.get("dataset", chosen.dataset) != chosen.dataset and "subset" not in changes:
         changes["subset"] = None
     chosen = replace(chosen, **changes)
-    for run in candidates(chosen):  # every run is validated here, before anything is trained
-        for lr in chosen.lrs:
-            run.but(lr=lr)
+    collect(chosen, _nothing)  # every run is made, and so validated, before anything is trained
     return chosen
+
+
+def _nothing(runs: list[Run], train: bool = True) -> pd.DataFrame:
+    return pd.DataFrame([row_of(run, None) for run in runs])
 
 
 def candidates(preset: Preset) -> list[Run]:

@@ -1,0 +1,64 @@
+"""The README's table of what to run and what to expect, made from the grids and the records, so that it cannot age.
+
+`make readme` writes it; a test compares. No training.
+"""
+
+from pathlib import Path
+
+import pandas as pd
+
+from mlp_lib import costs, studies
+from mlp_lib.records import REPOSITORY, Store
+from mlp_lib.stats import t_interval
+from mlp_lib.studies import rq1
+
+START = "<!-- results: written by `make readme` from data/runs; do not edit by hand -->"
+END = "<!-- /results -->"
+MACHINES = {
+    "smoke": "a minute, no data",
+    "laptop": "two CPU cores",
+    "overnight": "two CPU cores and a night",
+    "gpu": "one GPU",
+    "paper": "one GPU and patience",
+}
+
+
+def results(store: Store) -> str:
+    """The table in Markdown: a row a preset of RQ1."""
+    lines = ["| you have | `python -m mlp_lib study rq1` | trains | test top-1 to expect |", "|---|---|---|---|"]
+    for preset, machine in MACHINES.items():
+        grid = rq1.resolve(preset)
+        plan = studies.plan(rq1, grid, Store(store.folder / "none"))  # what a newcomer has to train: everything
+        seconds = max(60, sum(costs.planned_seconds(run) for run in plan.runs))
+        # A GPU's rate is for the dry run on that GPU to measure; CPU minutes are planned ones.
+        time = f", about {costs.human_seconds(seconds)}" if preset in ("smoke", "laptop", "overnight") else ""
+        trains = f"{len(plan.runs)} runs on {grid.dataset}, {sum(plan.flops):.1g} FLOPs{time}"
+        frame = rq1.collect(grid, studies.from_records(store)).frame
+        expected = "toy numbers: it shows that all works" if preset == "smoke" else _expected(frame)
+        lines.append(f"| {machine} | `--preset {preset}` | {trains} | {expected} |")
+    return "\n".join(lines)
+
+
+def _expected(frame: pd.DataFrame) -> str:
+    done = frame[frame["status"] == "ok"]
+    if done.empty:
+        return "not run yet"
+    cells = []
+    for (model, augmented), runs in done.groupby(["model", "augmented"], sort=False):
+        estimate = t_interval(runs["test_top1"])
+        cells.append(f"{model}{' augmented' if augmented else ''} {estimate.text()}")
+    return "<br>".join(cells)
+
+
+def update(path: Path = REPOSITORY / "README.md", store: Store | None = None) -> bool:
+    """Put the table into the README; True when that changed it."""
+    text = path.read_text(encoding="utf-8")
+    head, rest = text.split(START)
+    _, tail = rest.split(END)
+    new = f"{head}{START}\n{results(store or Store())}\n{END}{tail}"
+    path.write_text(new, encoding="utf-8")
+    return new != text
+
+
+if __name__ == "__main__":
+    print("README.md brought up to date" if update() else "README.md is up to date")

@@ -1,0 +1,209 @@
+"""Rules of verdicts, on made-up frames whose verdict is plain."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from helpers import record_of
+
+from mlp_lib import claims
+from mlp_lib.claims import MARKS, RULES, VERDICTS, claim, judge, judge_all, overview, paper_claims, paper_table, summary
+from mlp_lib.errors import UserError
+from mlp_lib.records import Store
+from mlp_lib.stats import Estimate
+from mlp_lib.studies import rq1
+
+DIVERGED = None
+
+
+def frame_of(cells: dict[tuple[str, bool], list], dataset: str = "cifar10") -> pd.DataFrame:
+    """One row a run from {(family, augmented): test top-1 by seed}."""
+    rows = [
+        dict(family=family, augmented=augmented, seed=seed, status="diverged" if top1 is DIVERGED else "ok",
+             test_top1=top1, dataset=dataset, train_examples=10_000, epochs=30 + 60 * augmented,
+             model=f"{family[0]}-6/Wi-256", hardware="x")
+        for (family, augmented), values in cells.items() for seed, top1 in enumerate(values)
+    ]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def gains(s: list, b: list) -> pd.DataFrame:
+    """Both MLPs at about 40 without augmentation, and this much more with it."""
+    base = [40.0, 41.0, 42.0]
+    return frame_of({
+        ("S-MLP", False): base[: len(s)], ("B-MLP", False): base[: len(b)],
+        ("S-MLP", True): [x + g for x, g in zip(base, s, strict=False)],
+        ("B-MLP", True): [x + g for x, g in zip(base, b, strict=False)],
+    })  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "s, b, verdict",
+    [
+        ([20, 20.5, 19.5], [15, 15.5, 14.5], "supported"),
+        ([20, 20.5, 19.5], [3, 3.5, 2.5], "not supported"),
+        ([35, 35.5, 34.5], [20, 20.5, 19.5], "not supported"),  # far more than 20 is not roughly 20
+        ([20, 20.5, 19.5], [10.5, 11, 9.5], "inconclusive at this scale"),
+        ([2, 20, 38], [20, 20.5, 19.5], "inconclusive at this scale"),
+        ([20, 20.5], [20, 20.5], "inconclusive at this scale"),  # two seeds are no verdict
+        ([20], [20], "inconclusive at this scale"),
+        ([20, 20.5, 19.5], [], "not tested"),
+    ],
+)
+def test_claim_1_gain_of_augmentation_between_10_and_30(s, b, verdict):
+    judged = judge(1, gains(s, b))
+    assert judged.verdict == verdict and verdict in VERDICTS
+    assert judged.parts["S-MLP"].mean == pytest.approx(sum(s) / len(s)) and judged.parts["B-MLP"].n == len(b)
+
+
+def versus(b: list, s: list) -> pd.DataFrame:
+    return frame_of({("B-MLP", a): [x + 20 * a for x in b] for a in (False, True)}
+                    | {("S-MLP", a): [x + 20 * a for x in s] for a in (False, True)})  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "b, verdict",
+    [
+        ([44, 45.2, 46.1], "supported"),
+        ([36, 37.2, 38.1], "not supported"),
+        ([40.5, 40.0, 42.3], "inconclusive at this scale"),
+        ([44], "inconclusive at this scale"),
+        ([], "not tested"),
+    ],
+)
+def test_claim_2_bottleneck_beats_standard_with_and_without_augmentation(b, verdict):
+    assert judge(2, versus(b, [40.0, 41.0, 42.0])).verdict == verdict
+
+
+def test_claim_2_is_refuted_by_either_part():
+    frame = versus([44, 45.2, 46.1], [40.0, 41.0, 42.0])
+    frame.loc[(frame.family == "B-MLP") & frame.augmented, "test_top1"] -= 10
+    judged = judge(2, frame)
+    assert judged.verdict == "not supported"
+    assert judged.weakest == judged.parts["with augmentation"] and judged.weakest.mean == pytest.approx(-5.9, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    "cnn, verdict",
+    [
+        ([75, 76.2, 77.1], "supported"),
+        ([65, 66.2, 67.1], "not supported"),  # ahead by 5: not far
+        ([69.5, 71, 73.5], "inconclusive at this scale"),
+        ([75, 76.2], "inconclusive at this scale"),
+        ([], "not tested"),
+    ],
+)
+def test_claim_3_far_is_ten_points(cnn, verdict):
+    mlps = {("S-MLP", True): [60.0, 61.0, 62.0], ("B-MLP", True): [60.0, 61.1, 62.0]}
+    assert judge(3, frame_of(mlps | {("CNN", True): cnn})).verdict == verdict
+
+
+def test_diverged_runs_are_at_chance():
+    frame = gains([20, 20.5, 19.5], [20, 20.5, 19.5])
+    hot = (frame.family == "B-MLP") & frame.augmented
+    frame.loc[hot, ["status", "test_top1"]] = ["diverged", DIVERGED]
+    judged = judge(1, frame)
+    assert judged.verdict == "not supported"
+    assert judged.parts["B-MLP"].mean == pytest.approx(10 - 41)  # ten classes
+    hundred = judge(1, frame.assign(dataset="cifar100"))
+    assert hundred.parts["B-MLP"].mean == pytest.approx(1 - 41)
+    nothing = frame.assign(status="diverged").drop(columns="test_top1")
+    assert judge(1, nothing).parts["S-MLP"] == Estimate(0.0, (0.0, 0.0), 3)
+
+
+def test_runs_that_did_not_finish_do_not_count():
+    frame = gains([20, 20.5, 19.5], [20, 20.5, 19.5])
+    for status in ("not run", "failed"):
+        judged = judge(1, frame.assign(status=frame["status"].where(frame["seed"] != 2, status)))
+        assert judged.verdict == "inconclusive at this scale" and judged.parts["S-MLP"].n == 2
+        assert judge(1, frame.assign(status=status)).verdict == "not tested"
+        assert judge(1, frame.assign(status=status)).scale == "no finished runs"
+
+
+def test_only_common_seeds_are_paired():
+    frame = gains([20, 20.5, 19.5], [20, 20.5, 19.5])
+    frame.loc[(frame.family == "S-MLP") & frame.augmented, "seed"] += 1
+    assert judge(1, frame).parts["S-MLP"].n == 2
+
+
+def test_two_models_of_one_family_are_not_taken_for_more_seeds():
+    frame = gains([20, 20.5, 19.5], [20, 20.5, 19.5])
+    more = frame[frame.family == "S-MLP"].assign(model="S-2/Wi-64")
+    assert judge(1, pd.concat([frame, more])).parts["S-MLP"].n == 0
+
+
+def test_the_scale_stands_beside_the_verdict():
+    scale = judge(1, gains([20, 20.5, 19.5], [20, 20.5, 19.5])).scale
+    for part in ("cifar10", "10,000 training images", "S-6/Wi-256", "B-6/Wi-256", "30, 90 epochs"):
+        assert part in scale
+
+
+def test_the_verdict_hangs_on_the_comparison_that_decides():
+    few = gains([20, 20.5, 19.5], [20, 20.5])
+    assert judge(1, few).weakest.n == 2
+    refuted = judge(1, gains([35, 35.5, 34.5], [12, 12.5, 11.5]))
+    assert refuted.weakest.mean == pytest.approx(35)  # although 12 is smaller
+    close = judge(1, gains([20, 20.5, 19.5], [27, 27.5, 26.5]))
+    assert close.verdict == "supported" and close.weakest.mean == pytest.approx(27)  # nearest to a bound
+
+
+def test_every_claim_is_listed_and_those_with_a_rule_have_it_in_words():
+    assert [c.number for c in paper_claims()] == list(range(1, 16))
+    for c in paper_claims():
+        assert claim(c.number) is c and c.text.endswith(".") and c.mark in {"", *MARKS}
+        assert (c.number in RULES) == bool(c.rule and c.chapter) == ("95%" in c.rule)
+    assert {n for study in claims.studies.STUDIES.values() for n in study.CLAIMS} == set(RULES)
+    assert judge(15, gains([20], [20])).verdict == "not tested"
+    with pytest.raises(UserError, match="no claim 16; there are: 1 to 15"):
+        claim(16)
+
+
+def test_all_claims_are_judged_from_records_alone(tmp_path):
+    store = Store(tmp_path)
+    nothing = judge_all(store)
+    assert [v.claim for v in nothing] == list(range(1, 16)) and {v.verdict for v in nothing} == {"not tested"}
+    top1 = {"S-MLP": 50.0, "B-MLP": 55.0, "CNN": 80.0}
+
+    def found(runs, train=True):
+        """Made-up results: everything but the CNN gains 20 points by augmentation."""
+        for run in runs:
+            family = rq1.family_of(run.model)
+            score = top1[family] + 20 * (run.augment != "none" and family != "CNN") + run.seed % 3 / 10
+            lr = -abs(run.lr - 3e-4)
+            store.add(record_of(run, metrics={"val_top1": lr, "test_top1": score, "test_loss": 1.0}))
+        return store.frame(runs)
+
+    rq1.collect(rq1.resolve("laptop"), found)
+    verdicts = judge_all(store)
+    assert [v.verdict for v in verdicts[:3]] == ["supported", "supported", "not supported"]
+    assert [judge_all(store, "smoke")[i].verdict for i in range(3)] == ["not tested"] * 3
+    table = overview(verdicts)
+    assert len(table) == 15 and table["ours"][0].startswith("20.0 [20.0, 20.0] n=3") and table["ours"][3] == ""
+    plain = json.loads(json.dumps(summary(verdicts[2])))
+    assert plain["estimate"] == pytest.approx(5.0) and plain["n"] == 3 and set(plain["parts"]) == {
+        "CNN - S-MLP", "CNN - B-MLP"
+    }  # fmt: skip
+    assert json.loads(json.dumps(summary(nothing[0])))["estimate"] is None
+
+
+def test_the_road_from_records_to_verdicts_does_not_import_torch():
+    code = (
+        "import sys\nfrom mlp_lib import chapter, claims, plots, records, studies\n"
+        "claims.judge_all(records.Store(sys.argv[1]))\n"
+        "assert 'torch' not in sys.modules and 'torchvision' not in sys.modules"
+    )
+    root = str(Path(claims.__file__).parents[1])
+    done = subprocess.run([sys.executable, "-c", code, root + "/nowhere"], cwd=root, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_papers_table_says_how_sure_each_number_is():
+    table = paper_table("table1")
+    assert set(table["mark"]) <= set(MARKS) and table["source"].notna().all()
+    confirmed = table[(table.family == "S-MLP") & (table.augment == "none")].set_index("dataset")
+    assert confirmed.loc[["cifar10", "cifar100", "tinyimagenet"], "top1"].tolist() == [54.2, 28.8, 8.5]
+    assert set(confirmed.loc[["cifar10", "cifar100", "tinyimagenet"], "source"]) == {"read in the paper"}
+    assert set(table[table.mark == "M"]["source"]) == {"reported, unverified"}

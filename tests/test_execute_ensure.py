@@ -1,0 +1,321 @@
+"""`execute` writes down what happened; `ensure` trains what is missing, once, parents first, and loses nothing."""
+
+import json
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import filelock
+import numpy as np
+import pytest
+import torch
+from helpers import record_of
+
+from mlp_lib import execute as executing
+from mlp_lib import train as training
+from mlp_lib.ensure import ensure, missing, with_parents
+from mlp_lib.errors import UserError
+from mlp_lib.execute import add_measures, execute
+from mlp_lib.flops import cost_of
+from mlp_lib.measure import MEASURES, measure
+from mlp_lib.models import build_for
+from mlp_lib.records import Store, read_record
+from mlp_lib.runs import make_run
+from mlp_lib.train import How
+
+HOW = How("cpu", "fp32", threads=1)
+RUN = make_run(model="B-1/Wi-16", dataset="digits", epochs=2, lr=1e-3)
+PARENT = RUN.but(seed=7, epochs=3)
+CHILD = RUN.but(init={"run": PARENT, "epoch": 1}, epochs=1)
+GRANDCHILD = RUN.but(init={"run": CHILD, "transform": "new_head"}, epochs=1)
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store(tmp_path / "runs")
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    """Keys in the order in which `ensure` trained them in this process."""
+    order, real = [], executing.execute
+
+    def noted(run, *args, **kwargs):
+        order.append(run.key)
+        return real(run, *args, **kwargs)
+
+    monkeypatch.setattr(executing, "execute", noted)
+    return order
+
+
+def quietly(runs, store, **options):
+    return ensure(runs, store=store, how=HOW, progress=False, **options)
+
+
+def keys(runs):
+    return [run.key for run in runs]
+
+
+def numbers(frame):
+    """Everything that must repeat: metrics and curves."""
+    columns = [c for c in frame if c.startswith(("train_top", "val_", "test_"))]
+    return frame[["key", *columns]].to_dict("records"), frame["curve"].tolist()
+
+
+# --- execute --------------------------------------------------------------------------------------------------------
+
+
+def test_a_record_says_what_was_done(store):
+    progress = []
+    result = execute(RUN, store, HOW, measures=("first_layer",), on_progress=lambda *p: progress.append(p))
+    record = read_record(result.path)
+    assert record == result.record == store.get(RUN) and record.run == RUN and record.key == RUN.key
+    assert (record.status, record.steps, record.device) == ("ok", 20, "cpu")
+    assert (record.precision, record.threads, record.accumulate) == ("fp32", 1, 1)
+    assert set(record.metrics) == {f"{s}_{m}" for s in ("train", "val", "test") for m in ("top1", "top5", "loss")}
+    assert [p["epoch"] for p in record.curve] == [1, 2] and progress[-1] == (20, 20)
+    cost = cost_of(RUN)
+    assert record.macs == cost.macs == 64 * 16 + 2 * 16 * 64 + 16 * 10
+    assert record.train_flops == cost.true * 128 * 20 and record.paper_flops == 3 * cost.macs * 128 * 20
+    assert record.parameters == sum(p.numel() for p in build_for(RUN).parameters())
+    assert record.parameters_body == 2 * 16 + (16 * 64 + 64) + (64 * 16 + 16)
+    assert record.measures["first_layer"]["units"] == 16
+    assert record.versions["torch"] == torch.__version__.split("+")[0] or record.versions["torch"] == torch.__version__
+    assert record.images_per_second > 0 and record.seconds > 0 and record.hardware
+    assert len(record.data) == len(record.sources) == 16
+    assert sorted(p.name for p in store.weights.iterdir()) == [f"{RUN.key}.lock", f"{RUN.key}.safetensors"]
+
+
+@pytest.mark.parametrize(
+    "run, how, measures, says",
+    [
+        (RUN, HOW._replace(device="tpu"), (), "device='tpu'"),
+        (RUN, HOW._replace(precision="fp16"), (), "precision='fp16' is not one of: auto, fp32, bf16"),
+        (RUN, HOW, ("probe",), "unknown measure 'probe'"),
+        (RUN.but(model="CNN-4", resolution=4), HOW, (), "resolution=4.*at least 8"),
+        (RUN.but(dataset="cifar100"), HOW, (), "CIFAR-100 is not under .*fetch cifar100"),
+    ],
+)
+def test_what_cannot_start_leaves_nothing_behind(store, monkeypatch, tmp_path, run, how, measures, says):
+    monkeypatch.setenv("MLP_LIB_DATA", str(tmp_path / "empty"))
+    with pytest.raises(UserError, match=says) as caught:
+        execute(run, store, how, measures=measures)
+    assert "\n" not in str(caught.value) and not store.folder.exists()
+
+
+def test_a_run_is_trained_by_one_process_at_a_time(store):
+    store.weights.mkdir(parents=True)
+    with filelock.FileLock(store.weights / f"{RUN.key}.lock"), pytest.raises(UserError, match="another process"):
+        execute(RUN, store, HOW)
+    assert execute(RUN, store, HOW).record.status == "ok"
+
+
+def test_leftovers_of_a_killed_writer_are_cleared(store):
+    store.weights.mkdir(parents=True)
+    for name in (f"{RUN.key}.checkpoint.7.part", f"{RUN.key}@1.safetensors.7.part", "other.checkpoint.8.part"):
+        (store.weights / name).write_bytes(b"half")
+    execute(RUN, store, HOW)
+    assert [p.name for p in store.weights.glob("*.part")] == ["other.checkpoint.8.part"]
+
+
+def test_a_crash_is_recorded_raised_and_tried_again(store, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "batch_gradient", lambda *a: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            quietly([RUN], store)
+    record = store.get(RUN)
+    assert (record.status, record.error, record.metrics) == ("failed", "ZeroDivisionError: division by zero", {})
+    assert quietly([RUN], store)["status"].tolist() == ["ok"]
+    assert [r.status for r in store.replicates(RUN)] == ["ok"]
+
+
+def test_a_measure_that_fails_does_not_cost_the_training(store, trained, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setitem(MEASURES, "first_layer", lambda *a: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            quietly([RUN], store, measures=("first_layer",))
+    assert (store.get(RUN).status, store.get(RUN).measures) == ("ok", {})
+    assert set(quietly([RUN], store, measures=("first_layer",))["measures"][0]) == {"first_layer"}
+    assert trained == [RUN.key] and len(list(store)) == 1
+
+
+def test_a_full_disk_stores_nothing_and_the_next_call_completes(store, monkeypatch):
+    def full(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_text", full)
+        with pytest.raises(UserError, match="cannot write record"):
+            execute(RUN, store, HOW)
+    assert store.get(RUN) is None
+    assert execute(RUN, store, HOW).record.status == "ok"
+
+
+# --- what is missing ------------------------------------------------------------------------------------------------
+
+
+def test_parents_come_first_and_once():
+    assert list(with_parents([GRANDCHILD, RUN, CHILD])) == keys([PARENT, CHILD, GRANDCHILD, RUN])
+
+
+def test_missing_are_runs_without_a_result_and_parents_without_weights(store):
+    assert keys(missing([RUN, GRANDCHILD], store)) == keys([RUN, PARENT, CHILD, GRANDCHILD])
+    for run in (RUN, PARENT, CHILD):
+        store.add(record_of(run))
+    assert keys(missing([RUN, CHILD], store)) == []
+    assert keys(missing([GRANDCHILD], store)) == keys([PARENT, CHILD, GRANDCHILD])  # records, but no weights
+    store.weights.mkdir()
+    (store.weights / f"{CHILD.key}.safetensors").touch()
+    assert keys(missing([GRANDCHILD], store)) == keys([GRANDCHILD])
+    store.add(record_of(GRANDCHILD, status="diverged"))
+    store.add(record_of(RUN.but(seed=1), status="failed", error="x"))
+    assert keys(missing([GRANDCHILD, RUN.but(seed=1)], store)) == keys([RUN.but(seed=1)])
+
+
+# --- ensure, in this process ----------------------------------------------------------------------------------------
+
+
+def test_only_what_is_missing_is_trained_parents_first(store, trained):
+    first = quietly([RUN], store)
+    assert trained == [RUN.key] and first["status"].tolist() == ["ok"]
+    frame = quietly([GRANDCHILD, RUN, RUN.but(seed=1)], store)
+    assert trained[1:] == keys([PARENT, CHILD, GRANDCHILD, RUN.but(seed=1)])
+    assert frame["key"].tolist() == keys([GRANDCHILD, RUN, RUN.but(seed=1)])
+    assert (store.weights / f"{PARENT.key}@1.safetensors").exists()
+    before = len(trained)
+    again = quietly([GRANDCHILD, RUN, RUN.but(seed=1)], store)
+    assert len(trained) == before and numbers(again) == numbers(frame)
+    assert len(store.replicates(RUN)) == 1
+
+
+def test_a_parents_epoch_that_is_wanted_later_is_made_again(store, trained):
+    quietly([PARENT], store)
+    quietly([CHILD], store)
+    assert trained == keys([PARENT, PARENT, CHILD])
+    a, b = store.replicates(PARENT)
+    assert a.metrics == b.metrics and a.curve == b.curve
+
+
+def test_a_diverged_run_is_a_result_and_its_children_cannot_start(store, trained):
+    hot = RUN.but(optimizer="sgd", lr=1e10, norm="none", epochs=60)
+    child = RUN.but(init={"run": hot})
+    assert quietly([hot], store)["status"].tolist() == ["diverged"]
+    quietly([hot], store)
+    assert trained == [hot.key]
+    with pytest.raises(UserError, match=f"starts from {hot.key}, which diverged"):
+        quietly([child], store)
+    assert hot.key not in trained[1:] and store.get(child) is None
+
+
+def test_not_trained_is_not_run_with_its_cost(store, trained):
+    quietly([RUN], store)
+    frame = quietly([RUN, RUN.but(seed=1)], store, train=False)
+    assert frame["status"].tolist() == ["ok", "not run"] and trained == [RUN.key]
+    assert frame["train_flops"].tolist() == [cost_of(RUN).true * 128 * 20] * 2
+    assert np.isnan(frame["test_top1"][1])
+
+
+def test_a_budget_of_nothing_loses_nothing(store, tmp_path):
+    expected = quietly([RUN], Store(tmp_path / "expected"))
+    other, steps = RUN.but(seed=1), []
+    for _ in range(3):
+        assert quietly([RUN, other], store, budget_minutes=0.0)["status"].tolist() == ["not run", "not run"]
+        saved = torch.load(store.weights / f"{RUN.key}.checkpoint", weights_only=True)
+        steps.append(saved["step"])
+    assert steps == [1, 2, 3] and not list(store.weights.glob(f"{other.key}*"))
+    assert numbers(quietly([RUN], store)) == numbers(expected)
+
+
+def test_a_signal_stops_with_a_checkpoint_and_the_handlers_are_put_back(store, monkeypatch):
+    before, real, calls = signal.getsignal(signal.SIGTERM), training.batch_gradient, []
+
+    def interrupted(*args):
+        calls.append(1)
+        if len(calls) == 5:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return real(*args)
+
+    monkeypatch.setattr(training, "batch_gradient", interrupted)
+    assert quietly([RUN, RUN.but(seed=1)], store)["status"].tolist() == ["not run", "not run"]
+    assert len(calls) == 5 and (store.weights / f"{RUN.key}.checkpoint").exists()
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert quietly([RUN], store)["status"].tolist() == ["ok"] and len(calls) == 20
+
+
+def test_threads_of_the_caller_stay(store):
+    torch.set_num_threads(1)
+    quietly([RUN], store)
+    assert torch.get_num_threads() == 1
+
+
+def test_measures_are_added_to_an_old_record_when_its_weights_are_at_hand(store, trained):
+    cnn = RUN.but(model="CNN-4")
+    quietly([RUN, cnn], store)
+    assert store.get(RUN).measures == {}
+    frame = quietly([RUN, cnn, RUN.but(seed=1)], store, measures=("first_layer",))
+    assert len(trained) == 3 and len(list(store)) == 3
+    assert [sorted(m) for m in frame["measures"]] == [["first_layer"], [], ["first_layer"]]
+    expected = measure(("first_layer",), build_of(store, RUN), RUN, None)
+    assert frame["measures"][0] == json.loads(json.dumps(expected))
+    content = {p.name: p.read_bytes() for p in store.folder.glob("*.json")}
+    quietly([RUN, cnn], store, measures=("first_layer",))
+    assert {p.name: p.read_bytes() for p in store.folder.glob("*.json")} == content
+
+
+def build_of(store, run):
+    from safetensors.torch import load_file
+
+    model = build_for(run)
+    model.load_state_dict(load_file(store.weights / f"{run.key}.safetensors"))
+    return model
+
+
+def test_measures_without_weights_are_left_out(store):
+    store.add(record_of(RUN))
+    assert quietly([RUN], store, measures=("first_layer",))["measures"].tolist() == [{}]
+    assert add_measures(RUN, store, ("first_layer",)) is False
+    with pytest.raises(UserError, match="unknown measure 'probe'"):
+        add_measures(RUN, store, ("probe",))
+
+
+# --- ensure, with worker processes ----------------------------------------------------------------------------------
+
+
+def test_two_workers_give_what_one_process_gives(store, tmp_path):
+    runs, environment = [GRANDCHILD, RUN], dict(os.environ)
+    pooled = quietly(runs, store, workers=2)
+    assert pooled["status"].tolist() == ["ok", "ok"]
+    assert numbers(pooled) == numbers(quietly(runs, Store(tmp_path / "here")))
+    assert (store.weights / f"{PARENT.key}@1.safetensors").exists()
+    assert {r.threads for r in store} == {1} and len(list(store)) == 4
+    assert dict(os.environ) == environment
+
+
+def test_a_killed_worker_is_one_line_and_the_next_call_completes(store):
+    long = RUN.but(epochs=20_000)
+
+    def kill_when_it_trains():
+        import multiprocessing
+
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline:
+            if (store.weights / f"{long.key}.lock").exists():
+                for worker in multiprocessing.active_children():
+                    os.kill(worker.pid, signal.SIGKILL)
+                return
+            time.sleep(0.05)
+
+    killer = threading.Thread(target=kill_when_it_trains)
+    killer.start()
+    with pytest.raises(UserError, match="a training process was killed.*--workers 1") as caught:
+        quietly([long], store, workers=1)
+    killer.join()
+    assert "\n" not in str(caught.value) and store.get(long) is None
+    assert quietly([RUN], store)["status"].tolist() == ["ok"]
+
+
+def test_no_workers_is_one_line(store):
+    with pytest.raises(UserError, match="workers=0 must be at least 1"):
+        quietly([RUN], store, workers=0)
