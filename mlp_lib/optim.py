@@ -16,11 +16,9 @@ def make_optimizer(run, parameters: Iterable[nn.Parameter]) -> torch.optim.Optim
     """
     parameters = list(parameters)
     if run.optimizer == "lion":
-        betas = (0.9 if run.beta1 is None else run.beta1, 0.99 if run.beta2 is None else run.beta2)
-        return Lion(parameters, lr=run.lr, betas=betas, weight_decay=run.weight_decay)
+        return Lion(parameters, lr=run.lr, betas=run.betas, weight_decay=run.weight_decay)
     if run.optimizer == "adamw":
-        betas = (0.9 if run.beta1 is None else run.beta1, 0.999 if run.beta2 is None else run.beta2)
-        return torch.optim.AdamW(parameters, lr=run.lr, betas=betas, weight_decay=run.weight_decay)
+        return torch.optim.AdamW(parameters, lr=run.lr, betas=run.betas, weight_decay=run.weight_decay)
     return torch.optim.SGD(parameters, lr=run.lr, momentum=run.momentum, weight_decay=run.weight_decay)
 
 

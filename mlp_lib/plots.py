@@ -132,7 +132,8 @@ def table_of_cells(frame: pd.DataFrame, paper: pd.DataFrame) -> pd.DataFrame:
     """The chapter's table in the paper's form: a row a cell with n, interval, scale and cost, the paper's beside it.
 
     frame: one row a run, with family, augmented, preset; paper: `claims.paper_table("table1")`. The paper's number is
-    that of the same family, data set and augmentation; its training length stands with it.
+    that of the same family, data set and augmentation; its training length stands with it, and a star where the number
+    is reported but not verified.
     """
     rows = []
     keys = ["preset", "model", "family", "augmented", "dataset", "train_examples", "epochs", "batch_size", "lr"]
@@ -145,13 +146,13 @@ def table_of_cells(frame: pd.DataFrame, paper: pd.DataFrame) -> pd.DataFrame:
         rows.append(
             {
                 "model": cell["model"],
-                "augmentation": "yes" if cell["augmented"] else "no",
+                "augm.": "yes" if cell["augmented"] else "no",
                 "images": f"{cell['train_examples']:,}",
                 "epochs": int(cell["epochs"]),
                 "test top-1 % [95%]": test.text() + (f", {diverged} diverged" if diverged else ""),
-                "train top-1 %": train.text() if train.n == 0 else f"{train.mean:.1f}",
-                "PFLOP a run": f"{done['train_flops'].mean() / 1e15:.3g}" if len(done) else "",
-                "the paper's": _papers_number(paper, cell),
+                "the paper's (epochs)": _papers_number(paper, cell),
+                "train %": train.text() if train.n == 0 else f"{train.mean:.1f}",
+                "PFLOP": f"{done['train_flops'].mean() / 1e15:.2g}" if len(done) else "",
                 "preset": cell["preset"],
             }
         )
@@ -162,10 +163,8 @@ def _papers_number(paper: pd.DataFrame, cell: dict) -> str:
     augment = "flip+crop+mixup" if cell["augmented"] else "none"
     same = paper[(paper["family"] == cell["family"]) & (paper["dataset"] == cell["dataset"])]
     same = same[same["augment"] == augment]
-    texts = [
-        f"{r.top1:.1f} ({r.epochs:.0f} epochs{', unverified' if r.mark == 'M' else ''})" for r in same.itertuples()
-    ]
-    return "<br>".join(texts) or "no number"
+    texts = [f"{r.top1:.1f}{'*' if r.mark == 'M' else ''} ({r.epochs:.0f})" for r in same.itertuples()]
+    return ", ".join(texts) or "none"
 
 
 def table_of_variants(frame: pd.DataFrame, variants: pd.DataFrame) -> pd.DataFrame:

@@ -19,6 +19,7 @@ from mlp_lib.errors import UserError
 # seen as old. Version 1 is left out of keys.
 RECIPES = {"data": 1, "model": 1, "augment": 1, "optimizer": 1, "train": 1}
 
+BETAS = {"lion": (0.9, 0.99), "adamw": (0.9, 0.999)}  # Chen et al. 2023; Loshchilov and Hutter 2019
 AUGMENTATIONS = ("flip", "crop", "pad", "mixup")
 MODEL_OPTIONS = ("activation", "norm", "norm_position", "skip", "bottleneck", "block_form")
 
@@ -102,12 +103,17 @@ class Run(_Frozen):
         self._set("model", arch.name)
         self._set("dataset", canonical_name(self.dataset))
         self._set("augment", _canonical_augment(self.augment))
+        for field, default in architectures.FAMILY_DEFAULTS[arch.family].items():
+            self._same_as_absent(field, default)
         parts = self.augment.split("+")
         for field, part in {"crop_scale": "crop", "crop_ratio": "crop", "pad": "pad", "mixup_alpha": "mixup"}.items():
             self._only_with(field, part in parts, f"{part!r} in augment")
         self._only_with("momentum", self.optimizer == "sgd", "optimizer=sgd")
         self._only_with("beta1", self.optimizer != "sgd", "optimizer lion or adamw")
         self._only_with("beta2", self.optimizer != "sgd", "optimizer lion or adamw")
+        if self.optimizer in BETAS:
+            self._same_as_absent("beta1", BETAS[self.optimizer][0])
+            self._same_as_absent("beta2", BETAS[self.optimizer][1])
         if (self.epochs is None) == (self.steps is None):
             raise UserError("give either epochs or steps")
         if self.batch_size == 1 and batch_norm:
@@ -123,6 +129,8 @@ class Run(_Frozen):
     def _check_against_data(self, arch: architectures.Architecture) -> None:
         architectures.check_resolution(arch, self.pixels)
         count = train_count(self.dataset, self.split, self.subset)
+        self._same_as_absent("resolution", facts(self.dataset).resolution)
+        self._same_as_absent("subset", train_count(self.dataset, self.split, None))
         if self.batch_size > count:
             raise UserError(
                 f"batch_size={self.batch_size} is larger than the training part of {self.dataset} "
@@ -138,6 +146,10 @@ class Run(_Frozen):
     def _set(self, field: str, value: Any) -> None:
         object.__setattr__(self, field, value)  # canonical spelling, during validation only
 
+    def _same_as_absent(self, field: str, value: Any) -> None:
+        if getattr(self, field) == value:
+            self._set(field, None)  # one training, one key: a default that is spelled out counts as left out
+
     def _only_with(self, field: str, condition: bool, what: str) -> None:
         if not condition and getattr(self, field) != type(self).model_fields[field].default:
             raise UserError(f"{field}={getattr(self, field)} has no effect without {what}; leave it out")
@@ -146,6 +158,12 @@ class Run(_Frozen):
     def model_options(self) -> dict[str, Any]:
         """The architecture options as `build` takes them; None means the family's default."""
         return {name: getattr(self, name) for name in MODEL_OPTIONS}
+
+    @property
+    def betas(self) -> tuple[float, float]:
+        """LION's and AdamW's decay rates of the averages."""
+        first, second = BETAS[self.optimizer]
+        return (first if self.beta1 is None else self.beta1, second if self.beta2 is None else self.beta2)
 
     @property
     def pixels(self) -> int:

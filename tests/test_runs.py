@@ -60,6 +60,24 @@ def test_defaults_given_explicitly_change_nothing():
     assert Run.model_validate(plain.model_dump()).key == plain.key
 
 
+@pytest.mark.parametrize(
+    "spelled_out",
+    [
+        dict(model="B-2/Wi-64", activation="gelu", norm="layer", norm_position="pre", skip=True, bottleneck=True),
+        dict(model="S-2/Wi-64", activation="relu", skip=False, bottleneck=False, block_form="text"),
+        dict(model="CNN-8", norm="batch", activation="relu"),
+        dict(model="B-2/Wi-64", beta1=0.9, beta2=0.99),
+        dict(model="B-2/Wi-64", optimizer="adamw", beta1=0.9, beta2=0.999),
+        dict(model="B-2/Wi-64", resolution=32),
+        dict(model="B-2/Wi-64", subset=4500),
+        dict(model="B-2/Wi-64", subset=5000, split="all"),
+    ],
+)
+def test_a_familys_own_defaults_given_explicitly_are_the_same_run(spelled_out):
+    kept = {k: v for k, v in spelled_out.items() if k in ("model", "optimizer", "split")}
+    assert make_run(dataset="shapes", epochs=1, **spelled_out) == make_run(dataset="shapes", epochs=1, **kept)
+
+
 def test_every_field_that_is_changed_changes_the_key():
     base = dict(model="S-2/Wi-32", dataset="shapes", epochs=2, augment="crop+pad+mixup")
     changes = dict(
