@@ -79,6 +79,31 @@ def training_length(curves: pd.DataFrame, column: str, label: str, reference: fl
     return figure
 
 
+def error_against_compute(curves: pd.DataFrame) -> Figure:
+    """Validation error against training compute so far, both logarithmic; a line a cell, mean over seeds.
+
+    curves: one row a run and point: step, total_steps, train_flops (of the whole run), val_top1, family, augmented.
+    """
+    figure, axis = plt.subplots(figsize=(WIDTH, 3.4))
+    rows = curves.dropna(subset=["val_top1"]) if "val_top1" in curves else pd.DataFrame(columns=["family", "augmented"])
+    rows = rows.assign(
+        compute=rows["train_flops"] * rows["step"] / rows["total_steps"] if len(rows) else [],
+        error=100 - rows["val_top1"] if len(rows) else [],
+    )
+    for (family, augmented), part in rows.groupby(["family", "augmented"], sort=False):
+        mean = part.groupby("compute")["error"].mean()
+        axis.plot(mean.index, mean, color=FAMILY_COLOURS[family], ls="-" if augmented else "--", marker="o",
+                  markersize=3, label=f"{family}{', augmented' if augmented else ''}")  # fmt: skip
+    axis.set(xscale="log", yscale="log", xlabel="training FLOPs (multiplications + additions)",
+             ylabel="validation error (%)")  # fmt: skip
+    axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    if len(rows):
+        axis.legend(fontsize=8, ncols=2)
+    plt.close(figure)
+    return figure
+
+
 def train_test_gap(frame: pd.DataFrame) -> Figure:
     """Train and test accuracy of every cell after its last epoch, joined by a line: its length is the gap."""
     done = frame[frame["status"] == "ok"]

@@ -39,6 +39,11 @@ def printed(path: Path) -> str:
 # --- table of contents and staging
 
 
+def test_of_a_progress_bar_only_the_last_state_is_kept():
+    assert book._without_overwritten("a\r 50%\r100%\nnext\r\n") == "100%\nnext\n"
+
+
+
 def test_every_page_of_the_contents_is_found_in_order(tmp_path):
     (tmp_path / "_toc.yml").write_text(
         "format: jb-book\nroot: book/a\nparts:\n  - chapters:\n      - file: notebooks/n\n        sections:\n"

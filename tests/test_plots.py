@@ -1,0 +1,113 @@
+"""Figures and tables: what is drawn and written is what the frame says."""
+
+import pandas as pd
+import pytest
+
+from mlp_lib import claims, plots
+from mlp_lib.stats import t_interval
+from mlp_lib.studies.tuning import Choice
+
+PAPER = claims.paper_table("table1")
+
+
+def frame(**changes) -> pd.DataFrame:
+    """Six finished runs: S-MLP and B-MLP without augmentation, three seeds each."""
+    rows = []
+    for model, base in (("S-6/Wi-1024", 54.0), ("B-6/Wi-1024", 58.0)):
+        for seed in range(3):
+            rows.append(
+                dict(
+                    model=model, family=f"{model[0]}-MLP", augment="none", augmented=False, dataset="cifar10",
+                    train_examples=50_000, epochs=100, batch_size=4096, lr=5e-5, seed=seed, status="ok", preset="gpu",
+                    test_top1=base + seed, train_top1=99.0, train_flops=2e15, total_steps=40,
+                    curve=[{"epoch": 10.0, "step": 4, "val_top1": 30.0 + seed}, {"epoch": 100.0, "step": 40,
+                                                                                 "val_top1": base + seed}],
+                )
+            )  # fmt: skip
+    return pd.DataFrame(rows).assign(**changes)
+
+
+def curves(runs: pd.DataFrame) -> pd.DataFrame:
+    from mlp_lib.records import curves as tidy
+
+    return tidy(runs)
+
+
+def test_table_of_cells_has_our_interval_and_the_papers_number_for_the_same_cell():
+    table = plots.table_of_cells(frame(), PAPER)
+    assert table["test top-1 % [95%]"].tolist() == [
+        t_interval([54, 55, 56]).text(), t_interval([58, 59, 60]).text()
+    ]  # fmt: skip
+    assert table["the paper's (epochs)"].tolist() == ["54.2 (100)", "58.1* (100)"]  # the star: unverified
+    assert table["PFLOP"].tolist() == ["2", "2"]
+
+
+def test_table_of_cells_says_what_is_not_run_and_what_diverged():
+    runs = frame()
+    runs.loc[runs["model"] == "S-6/Wi-1024", "status"] = ["ok", "diverged", "ok"]
+    runs.loc[runs["model"] == "B-6/Wi-1024", "status"] = "not run"
+    table = plots.table_of_cells(runs, PAPER)
+    assert table["test top-1 % [95%]"][0].endswith("n=2, 1 diverged")
+    assert table["test top-1 % [95%]"][1] == "not run"
+
+
+def test_training_length_draws_means_and_t_bands():
+    figure = plots.training_length(curves(frame()), "val_top1", "validation top-1 (%)")
+    plain, augmented = figure.axes
+    lines = {line.get_label(): line for line in plain.lines}
+    assert set(lines) == {"S-MLP", "B-MLP"} and not augmented.lines
+    assert lines["S-MLP"].get_xdata().tolist() == [10, 100] and lines["S-MLP"].get_ydata().tolist() == [31, 55]
+    low, high = t_interval([54, 55, 56]).interval
+    band = plain.collections[0].get_paths()[0].get_extents()
+    assert (band.ymin, band.ymax) == pytest.approx((t_interval([30, 31, 32]).interval[0], high))
+    assert low < 55 < high
+
+
+def test_error_against_compute_counts_the_flops_spent_so_far():
+    figure = plots.error_against_compute(curves(frame()))
+    line = next(line for line in figure.axes[0].lines if line.get_label() == "B-MLP")
+    assert line.get_xdata().tolist() == pytest.approx([2e14, 2e15])
+    assert line.get_ydata().tolist() == pytest.approx([69, 41])
+
+
+def test_gap_joins_train_and_test():
+    figure = plots.train_test_gap(frame())
+    spans = [line.get_xdata().tolist() for line in figure.axes[0].lines if len(line.get_xdata()) == 2]
+    assert [99.0, 55.0] in spans and [99.0, 59.0] in spans
+
+
+def test_figures_of_nothing_are_empty_not_errors():
+    nothing = frame().iloc[:0]
+    assert not plots.training_length(curves(nothing), "val_top1", "").axes[0].lines
+    assert not plots.error_against_compute(curves(nothing)).axes[0].lines
+    assert not plots.train_test_gap(nothing).axes[0].lines
+
+
+def test_table_of_variants_is_paired_by_seed():
+    changed = frame().iloc[:3].assign(test_top1=[55.0, 56.0, 57.0], variant="schedule=cosine")
+    table = plots.table_of_variants(frame(), changed)
+    assert table["difference, points [95%]"].tolist() == ["1.00 [1.00, 1.00] n=3"]
+
+
+def test_table_of_precision_compares_replicates_of_one_run_only_where_both_are_there():
+    half, full = frame(precision="bf16"), frame(precision="fp32").iloc[:3]
+    full["test_top1"] += 0.5
+    table = plots.table_of_precision(pd.concat([half, full], ignore_index=True))
+    assert table["model"].tolist() == ["S-6/Wi-1024"]
+    assert table["fp32 - bf16, points [95%]"].tolist() == ["0.50 [0.50, 0.50] n=3"]
+    assert plots.table_of_precision(half).iloc[0, 0] == "not run"
+
+
+def test_table_of_choices_prints_the_whole_grid_in_order_and_flags_edges():
+    class Cell:
+        model, augment = "S-6/Wi-256", "none"
+        grid = pd.DataFrame({"lr": [1e-4, 1e-3, 3e-4], "val_top1": [40.0, None, 41.0]})
+        choice = Choice(3e-4, True, True, grid.assign(status=["ok", "diverged", "ok"]))
+
+    row = plots.table_of_choices([Cell]).iloc[0].to_dict()
+    assert list(row) == ["model", "augmentation", "0.0001", "0.0003", "0.001", "chosen", "at edge"]
+    assert (row["0.0001"], row["0.001"], row["chosen"], row["at edge"]) == ("40.0", "diverged", "0.0003", "yes")
+
+
+def test_every_family_has_a_colour_of_its_own():
+    assert len(set(plots.FAMILY_COLOURS.values())) == len(plots.FAMILY_COLOURS)
