@@ -47,7 +47,8 @@ def _expected(frame: pd.DataFrame) -> str:
     for (model, augmented), runs in done.groupby(["model", "augmented"], sort=False):
         estimate = t_interval(runs["test_top1"])
         cells.append(f"{model}{' augmented' if augmented else ''} {estimate.text()}")
-    return "<br>".join(cells)
+    rest = [] if len(done) == len(frame) else ["the rest not run yet"]
+    return "<br>".join([*cells, *rest])
 
 
 def update(path: Path = REPOSITORY / "README.md", store: Store | None = None) -> bool:
