@@ -20,6 +20,7 @@ from pathlib import Path
 
 from mlp_lib import __version__, reference
 from mlp_lib.errors import UserError
+from mlp_lib.process import environment
 
 ROOT = Path(__file__).resolve().parents[1]
 # Left in every folder a build made; without it a folder is somebody else's and is never emptied.
@@ -129,7 +130,7 @@ def execute_all(notebooks: list[Path], folder: Path, preset: str, train: bool) -
         known = parameters_of(notebook)
         print(f"  {notebook.stem:<28}", end="", flush=True)
         # Live numbers must come from this build, and building must not add records to the repository.
-        with _environment(MLP_LIB_RUNS=str(folder.parent.parent / "runs")) if live else contextlib.nullcontext():
+        with environment(MLP_LIB_RUNS=str(folder.parent.parent / "runs")) if live else contextlib.nullcontext():
             try:
                 seconds = execute(notebook, folder / notebook.name, {k: v for k, v in wanted.items() if k in known})
             except UserError:
@@ -163,7 +164,7 @@ def execute(notebook: Path, out: Path, parameters: dict | None = None) -> float:
     # JUPYTER_PATH comes before the user's own kernels, PYTHONPATH before any other copy of the library.
     kernels = str(Path(sys.prefix) / "share" / "jupyter")
     paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    with _environment(JUPYTER_PATH=kernels, PYTHONPATH=paths, PYDEVD_DISABLE_FILE_VALIDATION="1"):
+    with environment(JUPYTER_PATH=kernels, PYTHONPATH=paths, PYDEVD_DISABLE_FILE_VALIDATION="1"):
         try:
             papermill.execute_notebook(
                 _literal(notebook), _literal(out), parameters=parameters, kernel_name="python3",
@@ -261,18 +262,3 @@ def _need(*modules: str) -> None:
 def _literal(path: Path) -> str:
     """A path as papermill takes it: it expands {braces}, which a folder's name may hold."""
     return str(path).replace("{", "{{").replace("}", "}}")
-
-
-@contextlib.contextmanager
-def _environment(**values: str):
-    """Set environment variables for the kernels started inside the block, then put back what was there."""
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value

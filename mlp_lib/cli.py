@@ -128,8 +128,8 @@ def _train_here(run, store, device, precision, threads, accumulate, measure, tim
     from tqdm import tqdm
 
     from mlp_lib.costs import sensible_threads
-    from mlp_lib.ensure import on_signal
     from mlp_lib.execute import execute
+    from mlp_lib.process import on_signal
     from mlp_lib.train import How
 
     typer.echo(f"run {run.key}: {run.model} on {run.dataset}, {run.total_steps:,} steps of {run.batch_size}")

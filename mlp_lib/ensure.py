@@ -10,10 +10,9 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
@@ -21,6 +20,7 @@ from tqdm import tqdm
 
 from mlp_lib import costs
 from mlp_lib.errors import UserError
+from mlp_lib.process import environment, on_signal
 from mlp_lib.records import Store, row_of
 from mlp_lib.runs import Run
 
@@ -154,7 +154,9 @@ def run_all(
     fractions: dict[str, float] = {}
     bar = tqdm(total=sum(flops.values()) / 1e12, unit="TFLOP", disable=not progress, file=sys.stdout, mininterval=1,
                bar_format="{l_bar}{bar:20}| {n:.3g}/{total:.3g} TFLOP [{elapsed}<{remaining}]{postfix}")  # fmt: skip
-    with environment_for(how.threads), on_signal(halt), bar:
+    # Thread limits must stand in the environment before a worker imports torch.
+    limits = {name: str(how.threads) for name in THREAD_VARIABLES}
+    with environment(**limits, **WORKER_ENVIRONMENT), on_signal(halt), bar:
         pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker, initargs=(reports, stop))
         futures = {}
         try:
@@ -248,40 +250,3 @@ def _work(fields: dict, folder: str, how: tuple, measures: tuple[str, ...], keep
             should_stop=lambda: bool(_stop.value) or _orphaned.is_set(),
         )  # fmt: skip
     return result.record is not None
-
-
-@contextmanager
-def environment_for(threads: int) -> Iterator[None]:
-    """Thread limits must stand in the environment before a worker imports torch."""
-    wanted = {name: str(threads) for name in THREAD_VARIABLES} | WORKER_ENVIRONMENT
-    before = {name: os.environ.get(name) for name in wanted}
-    os.environ.update(wanted)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
-
-
-@contextmanager
-def on_signal(act: Callable[[], None]) -> Iterator[None]:
-    """SIGINT and SIGTERM call `act` once; a second one interrupts at once. Elsewhere than the main thread: nothing."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def handle(number, frame) -> None:
-        act()
-        signal.signal(number, signal.default_int_handler)
-
-    for number in before:
-        signal.signal(number, handle)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
