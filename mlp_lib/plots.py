@@ -175,7 +175,7 @@ def table_of_cells(frame: pd.DataFrame, paper: pd.DataFrame) -> pd.DataFrame:
                 "images": f"{cell['train_examples']:,}",
                 "epochs": int(cell["epochs"]),
                 "test top-1 % [95%]": test.text() + (f", {diverged} diverged" if diverged else ""),
-                "the paper's (epochs)": _papers_number(paper, cell),
+                "paper (epochs)": _papers_number(paper, cell),
                 "train %": train.text() if train.n == 0 else f"{train.mean:.1f}",
                 "PFLOP": f"{done['train_flops'].mean() / 1e15:.2g}" if len(done) else "",
                 "preset": cell["preset"],
@@ -189,7 +189,7 @@ def _papers_number(paper: pd.DataFrame, cell: dict) -> str:
     same = paper[(paper["family"] == cell["family"]) & (paper["dataset"] == cell["dataset"])]
     same = same[same["augment"] == augment]
     texts = [f"{r.top1:.1f}{'*' if r.mark == 'M' else ''} ({r.epochs:.0f})" for r in same.itertuples()]
-    return ", ".join(texts) or "none"
+    return "<br>".join(texts) or "none"
 
 
 def table_of_variants(frame: pd.DataFrame, variants: pd.DataFrame) -> pd.DataFrame:
