@@ -42,10 +42,9 @@ class Chapter:
         """The study's results. Says first what is missing and how long it would take; trains it if it may."""
         plan = self.plan()
         missing = [run for run, done in zip(plan.runs, plan.done, strict=True) if not done]
-        if not missing:
-            return self.study.collect(self.grid, studies.from_records(self.store))
-        self._announce(missing)
-        if not self.parameters.train:
+        if missing:
+            self._announce(missing)
+        if not missing or not self.parameters.train:
             return self.study.collect(self.grid, studies.from_records(self.store))
         ensure = studies.training(
             self.store, self.study.MEASURES, budget_minutes=self.parameters.budget_minutes, progress=True

@@ -16,7 +16,7 @@ import pandas as pd
 from mlp_lib import studies
 from mlp_lib.datasets import facts
 from mlp_lib.errors import UserError
-from mlp_lib.records import REPOSITORY, Store
+from mlp_lib.records import FINISHED, REPOSITORY, Store
 from mlp_lib.stats import Estimate, paired_difference
 
 VERDICTS = ("supported", "not supported", "inconclusive at this scale", "not tested")
@@ -94,7 +94,7 @@ def _by_seed(frame: pd.DataFrame, **where) -> pd.Series:
     rows = frame
     for column, value in where.items():
         rows = rows[rows[column] == value]
-    rows = rows[rows["status"].isin(["ok", "diverged"])]
+    rows = rows[rows["status"].isin(FINISHED)]
     if rows.empty or rows["seed"].duplicated().any():  # of two models of one family, a claim does not say which
         return pd.Series(dtype=float)
     chance = rows["dataset"].map(lambda name: 100 / facts(name).num_classes)
@@ -238,7 +238,7 @@ def overview(verdicts: list[Verdict]) -> pd.DataFrame:
 
 def scale_of(frame: pd.DataFrame) -> str:
     """The scale that goes beside a verdict: data, models and lengths."""
-    finished = frame[frame["status"].isin(["ok", "diverged"])]
+    finished = frame[frame["status"].isin(FINISHED)]
     if finished.empty:
         return "no finished runs"
     examples = ", ".join(f"{n:,}" for n in sorted(finished["train_examples"].unique()))

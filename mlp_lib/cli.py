@@ -102,8 +102,7 @@ def train(
         raise UserError("give --epochs or --steps, for example --epochs 20")
     run = make_run(**run_fields)
     store = Store(out)
-    record = store.get(run)
-    if record is None or record.status == "failed" or retrain:
+    if retrain or not store.has(run):
         result = _train_here(run, store, device, precision, threads, accumulate, measure, time_budget)
         if result.record is None:
             typer.echo(f"stopped at step {result.step} of {run.total_steps}; the same command goes on from there")
@@ -228,12 +227,12 @@ def _print_plan(plan, how, workers: int | None) -> float:
     import pandas as pd
 
     from mlp_lib import costs
+    from mlp_lib.ensure import processes_for
     from mlp_lib.train import pick_device
 
     todo = [run for run, done in zip(plan.runs, plan.done, strict=True) if not done]
     if workers is None:
-        workers = min(os.cpu_count() or 1, len(todo)) if pick_device(how.device).type == "cpu" else 1
-    workers = max(workers, 1)
+        workers = processes_for(len(todo), pick_device(how.device).type == "cpu")
     threads = how.threads or max(1, (os.cpu_count() or 1) // workers)
     seconds = costs.measured_seconds(todo, how._replace(threads=threads))
     rows = [

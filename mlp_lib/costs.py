@@ -1,7 +1,6 @@
 """How long runs will take, before they start: FLOPs, and rates planned or measured."""
 
 import copy
-import time
 from collections.abc import Iterable
 from functools import lru_cache
 
@@ -70,7 +69,7 @@ def _step_seconds(run: Run, how) -> float:
     from mlp_lib.datasets import facts
     from mlp_lib.loaders import Batch
     from mlp_lib.models import build_for
-    from mlp_lib.train import batch_gradient, pick_device, wait_for
+    from mlp_lib.train import batch_gradient, pick_device, seconds_of
 
     device = pick_device(how.device)
     f = facts(run.dataset)
@@ -81,15 +80,12 @@ def _step_seconds(run: Run, how) -> float:
     for precision in ("fp32", "bf16") if how.precision == "auto" else (how.precision,):
         model = copy.deepcopy(original)
         optimizer = optim.make_optimizer(run, model.parameters())
-        batch_gradient(model, batch, 1, precision)  # warm-up
-        wait_for(device)
-        start, count = time.perf_counter(), 0
-        while time.perf_counter() - start < 0.3:
+
+        def step(model=model, optimizer=optimizer, precision=precision) -> None:
             batch_gradient(model, batch, 1, precision)
             optimizer.step()
-            wait_for(device)
-            count += 1
-        best = min(best, (time.perf_counter() - start) / count)
+
+        best = min(best, seconds_of(step, device, 0.3))
     return best
 
 
@@ -97,18 +93,11 @@ def matmul_rate(precision: str, device, seconds: float = 0.3) -> float:
     """FLOP/s of a 2048 x 2048 matrix product in this process: what utilisation is measured against."""
     import torch
 
-    from mlp_lib.train import wait_for
+    from mlp_lib.train import seconds_of
 
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     a = torch.randn(2048, 2048, device=device, dtype=dtype)
-    a @ a
-    wait_for(a.device)
-    start, count = time.perf_counter(), 0
-    while time.perf_counter() - start < seconds:
-        a @ a
-        wait_for(a.device)
-        count += 1
-    return 2 * 2048**3 * count / (time.perf_counter() - start)
+    return 2 * 2048**3 / seconds_of(lambda: a @ a, a.device, seconds)
 
 
 def sensible_threads(run: Run) -> int:

@@ -53,18 +53,13 @@ def missing(runs: Iterable[Run], store: Store) -> list[Run]:
     """Which runs must be trained, parents first: those without a finished record, and the parents of those whose
     weights are not at hand (but for parents that diverged: they would again)."""
     runs = list(runs)
-    todo = {run.key: run for run in runs if _unfinished(run, store)}
+    todo = {run.key: run for run in runs if not store.has(run)}
     for run in reversed(list(with_parents(todo.values()).values())):
         if run.key in todo and run.init and not _weights_of(run.init, store).exists():
             record = store.get(run.init.run)
             if record is None or record.status != "diverged":
                 todo[run.init.run.key] = run.init.run
     return [run for key, run in with_parents(todo.values()).items() if key in todo]
-
-
-def _unfinished(run: Run, store: Store) -> bool:
-    record = store.get(run)
-    return record is None or record.status == "failed"
 
 
 def _weights_of(init, store: Store) -> Path:
@@ -102,7 +97,7 @@ def ensure(
         from mlp_lib.execute import add_measures
 
         for run in runs:
-            if not _unfinished(run, store):
+            if store.has(run):
                 add_measures(run, store, measures)
     rows = []
     for run in runs:
@@ -111,6 +106,11 @@ def ensure(
             row["train_flops"] = costs.training_flops(run)
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def processes_for(runs: int, on_cpu: bool) -> int:
+    """How many runs are trained at a time where the caller does not say: one a core, one on a GPU."""
+    return max(1, min(os.cpu_count() or 1, runs)) if on_cpu else 1
 
 
 def run_all(
@@ -137,7 +137,7 @@ def run_all(
     on_cpu = pick_device(how.device).type == "cpu"
     if workers is None and (not on_cpu or sum(costs.planned_seconds(run) for run in todo) < HERE_SECONDS):
         return _run_here(todo, store, how, measures, keep, deadline, progress)
-    workers = min(cores, len(todo)) if workers is None else workers
+    workers = processes_for(len(todo), on_cpu) if workers is None else workers
     if workers < 1:
         raise UserError(f"workers={workers} must be at least 1")
     how = how._replace(threads=how.threads or max(1, cores // workers))

@@ -20,6 +20,7 @@ from mlp_lib.errors import UserError
 from mlp_lib.runs import Run
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+FINISHED = ("ok", "diverged")  # statuses of runs that ended; "failed" ones are retried
 
 
 class Record(BaseModel):
@@ -122,6 +123,11 @@ class Store:
     def get(self, run: Run) -> Record | None:
         """The record that stands for this run: the first that finished. Replicates are never counted as seeds."""
         return self._by_key.get(run.key, [None])[0]
+
+    def has(self, run: Run) -> bool:
+        """Whether the run has ended: there is a record of it, and not only of a failure."""
+        record = self.get(run)
+        return record is not None and record.status in FINISHED
 
     def replicates(self, run: Run) -> list[Record]:
         return list(self._by_key.get(run.key, []))

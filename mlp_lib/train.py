@@ -327,14 +327,7 @@ def faster_precision(model: nn.Module, run, data: Data, seconds: float = 0.5) ->
     batch = Batch(images, torch.full((size, data.num_classes), 1 / data.num_classes, device=images.device))
 
     def step_seconds(precision: str, limit: float) -> float:
-        batch_gradient(model, batch, 1, precision)  # warm-up
-        wait_for(images.device)
-        start, count = time.perf_counter(), 0
-        while count == 0 or time.perf_counter() - start < limit:
-            batch_gradient(model, batch, 1, precision)
-            wait_for(images.device)
-            count += 1
-        return (time.perf_counter() - start) / count
+        return seconds_of(lambda: batch_gradient(model, batch, 1, precision), images.device, limit)
 
     if step_seconds("fp32", 0.0) * run.total_steps < 4 * seconds:
         return "fp32"
@@ -345,7 +338,19 @@ def _autocast(device: torch.device, precision: str):
     return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
 
 
-def wait_for(device: torch.device) -> None:
+def seconds_of(work: Callable[[], object], device: torch.device, limit: float) -> float:
+    """Mean seconds of a call of `work` on `device`: once to warm up, then at least once and for `limit` seconds."""
+    work()
+    _wait_for(device)
+    start, count = time.perf_counter(), 0
+    while count == 0 or time.perf_counter() - start < limit:
+        work()
+        _wait_for(device)
+        count += 1
+    return (time.perf_counter() - start) / count
+
+
+def _wait_for(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     elif device.type == "mps":

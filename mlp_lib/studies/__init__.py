@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from mlp_lib.errors import UserError
-from mlp_lib.records import Store, row_of
+from mlp_lib.records import FINISHED, Store, row_of
 from mlp_lib.runs import Run
 from mlp_lib.studies import rq1
 
@@ -59,7 +59,7 @@ def training(store: Store, measures: tuple[str, ...], **options: Any):
         left = None if deadline is None else (deadline - time.monotonic()) / 60
         train = train and not stopped and (left is None or left > 0)
         frame = full(runs, measures, store=store, train=train, budget_minutes=left, **options)
-        stopped = stopped or (train and not frame["status"].isin(["ok", "diverged"]).all())
+        stopped = stopped or (train and not frame["status"].isin(FINISHED).all())
         return frame
 
     return ensure
@@ -79,7 +79,7 @@ def plan(module: ModuleType, preset: Any, store: Store) -> Plan:
 
     module.collect(preset, ensure)
     runs = list(asked.values())
-    done = [(record := store.get(run)) is not None and record.status != "failed" for run in runs]
+    done = [store.has(run) for run in runs]
     return Plan(runs, done, [costs.training_flops(run) for run in runs])
 
 

@@ -14,7 +14,7 @@ import pandas as pd
 
 from mlp_lib import architectures
 from mlp_lib.errors import UserError
-from mlp_lib.records import row_of
+from mlp_lib.records import FINISHED, row_of
 from mlp_lib.runs import Run, make_run
 from mlp_lib.studies import parameters
 from mlp_lib.studies.tuning import Choice, choose_lr, grid_runs
@@ -110,7 +110,7 @@ class Results:
     def complete(self) -> bool:
         """Every learning rate is chosen, and every run has ended."""
         status = pd.concat([self.frame["status"], self.variants["status"]])
-        return all(cell.choice.final for cell in self.cells) and bool(status.isin(["ok", "diverged"]).all())
+        return all(cell.choice.final for cell in self.cells) and bool(status.isin(FINISHED).all())
 
     @property
     def sufficient(self) -> bool:

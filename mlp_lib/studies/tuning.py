@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from mlp_lib.records import FINISHED
 from mlp_lib.runs import Run
 
 TUNING_SEED = 1000  # far from the seeds that are reported
@@ -63,7 +64,7 @@ def _grid(candidate: Run, lrs: Sequence[float], ensure: Ensure) -> pd.DataFrame:
 
 
 def _complete(grid: pd.DataFrame) -> bool:
-    return bool(grid["status"].isin(["ok", "diverged"]).all())
+    return bool(grid["status"].isin(FINISHED).all())
 
 
 def _best(grid: pd.DataFrame) -> float:
