@@ -102,6 +102,12 @@ def parse(name: str) -> Architecture:
     raise UserError(f"unknown model {name!r}; write a name like one of: {EXAMPLES}")
 
 
+def family_of(model: str) -> str:
+    """What figures and verdicts call a model's family: S-MLP, B-MLP, CNN, ResNet18, ViT or Mixer."""
+    architecture = parse(model)
+    return f"{architecture.family}-MLP" if architecture.is_mlp else architecture.family
+
+
 def _with_patches(name: str, family: str, width: int, depth: int, patch: int) -> Architecture:
     if min(width, depth, patch) < 1:
         raise UserError(f"model {name!r}: width, depth and patch must be at least 1")

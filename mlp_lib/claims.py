@@ -1,11 +1,9 @@
-"""The paper's claims, the rules by which our runs judge them, and the verdicts. No torch, no training.
+"""The paper's claims and our verdicts on them, by the rules of rules.py. No torch, no training.
 
-A rule is committed before the records that it judges. A later change of a rule is listed in `RULE_CHANGES`.
 What the paper claims stands in data/paper/claims.csv. A claim whose chapter does not exist yet has no rule: it gets one
 with its chapter, and is "not tested" until then.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -14,10 +12,10 @@ from typing import Any
 import pandas as pd
 
 from mlp_lib import studies
-from mlp_lib.datasets import facts
 from mlp_lib.errors import UserError
 from mlp_lib.records import FINISHED, REPOSITORY, Store
-from mlp_lib.stats import Estimate, paired_difference
+from mlp_lib.rules import POINTS, RULES, Rule
+from mlp_lib.stats import Estimate
 
 VERDICTS = ("supported", "not supported", "inconclusive at this scale", "not tested")
 NOT_TESTED = VERDICTS[-1]
@@ -25,28 +23,6 @@ MIN_SEEDS = 3  # fewer seeds give numbers, not verdicts
 
 # What the marks of data/paper/*.csv say about how sure a number is.
 MARKS = {"T": "read in the paper", "R": "from the public code", "M": "reported, unverified", "C": "computed by us"}
-
-RULE_CHANGES: tuple[tuple[str, int, str], ...] = ()  # (date, claim, what changed and why)
-
-
-@dataclass(frozen=True)
-class Rule:
-    """How our runs judge a claim, in words and in code."""
-
-    words: str
-    chapter: str  # the notebook that shows it
-    parts: Callable[[pd.DataFrame], dict[str, Estimate]]
-    low: float  # points: a part whose interval lies wholly above supports,
-    high: float = float("inf")  # unless it lies wholly above this; wholly below `low` or above `high` refutes
-
-    def refuted_by(self, part: Estimate) -> bool:
-        """Does the part's interval lie wholly outside the bounds?"""
-        return part.interval is not None and (part.interval[1] < self.low or part.interval[0] > self.high)
-
-    def margin(self, part: Estimate) -> float:
-        """How far the part's interval lies inside the bounds, in points; negative where it reaches beyond one."""
-        low, high = part.interval or (part.mean, part.mean)
-        return min(low - self.low, self.high - high)
 
 
 @dataclass(frozen=True)
@@ -67,10 +43,15 @@ class Claim:
     def chapter(self) -> str:
         return self.judged_by.chapter if self.judged_by else ""
 
+    @property
+    def unit(self) -> str:
+        """Of the comparisons that the rule asks for."""
+        return self.judged_by.unit if self.judged_by else POINTS
+
 
 @dataclass(frozen=True)
 class Verdict:
-    """One claim judged. `parts` holds each comparison's estimate in points of test accuracy, by name."""
+    """One claim judged. `parts` holds each comparison's estimate by name, in the rule's unit."""
 
     claim: int
     verdict: str
@@ -82,73 +63,12 @@ class Verdict:
         """The comparison that the verdict hangs on: one with too few seeds, else one that refutes, else the one whose
         interval lies least far inside the rule's bounds."""
         rule = claim(self.claim).judged_by
-        return min(
-            self.parts.values(),
-            key=lambda part: (min(part.n, MIN_SEEDS), not rule.refuted_by(part), rule.margin(part)),
-            default=None,
-        )
 
+        def solidity(name: str) -> tuple:
+            part = self.parts[name]
+            return min(part.n, MIN_SEEDS), not rule.refuted_by(name, part), rule.margin(name, part)
 
-def _by_seed(frame: pd.DataFrame, **where) -> pd.Series:
-    """Test top-1 by seed of one cell; diverged runs count as chance."""
-    rows = frame
-    for column, value in where.items():
-        rows = rows[rows[column] == value]
-    rows = rows[rows["status"].isin(FINISHED)]
-    if rows.empty or rows["seed"].duplicated().any():  # of two models of one family, a claim does not say which
-        return pd.Series(dtype=float)
-    chance = rows["dataset"].map(lambda name: 100 / facts(name).num_classes)
-    top1 = rows["test_top1"] if "test_top1" in rows else pd.Series(float("nan"), rows.index)
-    return top1.fillna(chance).set_axis(rows["seed"])
-
-
-def augmentation_gain(frame: pd.DataFrame) -> dict[str, Estimate]:
-    """Augmented minus not, for each MLP."""
-    return {
-        family: paired_difference(
-            _by_seed(frame, family=family, augmented=True), _by_seed(frame, family=family, augmented=False)
-        )
-        for family in ("S-MLP", "B-MLP")
-    }
-
-
-def bottleneck_gain(frame: pd.DataFrame) -> dict[str, Estimate]:
-    """B-MLP minus S-MLP, with and without augmentation."""
-    return {
-        name: paired_difference(
-            _by_seed(frame, family="B-MLP", augmented=augmented), _by_seed(frame, family="S-MLP", augmented=augmented)
-        )
-        for name, augmented in (("without augmentation", False), ("with augmentation", True))
-    }
-
-
-def convolution_gap(frame: pd.DataFrame) -> dict[str, Estimate]:
-    """The convolutional control minus each MLP, all with augmentation."""
-    return {
-        f"CNN - {family}": paired_difference(
-            _by_seed(frame, family="CNN", augmented=True), _by_seed(frame, family=family, augmented=True)
-        )
-        for family in ("S-MLP", "B-MLP")
-    }
-
-
-RULES = {
-    1: Rule(
-        "The gain in test top-1 is paired by seed, for S-MLP and for B-MLP. Roughly 20 is read as between 10 and 30: "
-        "supported if both 95% intervals lie inside, not supported if either lies wholly outside.",
-        "rq1-from-scratch", augmentation_gain, 10.0, 30.0,
-    ),
-    2: Rule(
-        "B-MLP minus S-MLP at equal depth and width, paired by seed, with and without augmentation: supported if both "
-        "95% intervals lie above 0, not supported if either lies wholly below.",
-        "rq1-from-scratch", bottleneck_gain, 0.0,
-    ),
-    3: Rule(
-        "The convolutional control minus each MLP, all with augmentation, paired by seed. Far is read as 10 points: "
-        "supported if both 95% intervals lie above 10, not supported if either lies wholly below.",
-        "rq1-from-scratch", convolution_gap, 10.0,
-    ),
-}  # fmt: skip
+        return self.parts[min(self.parts, key=solidity)] if self.parts else None
 
 
 @cache
@@ -180,10 +100,9 @@ def judge(number: int, frame: pd.DataFrame) -> Verdict:
         return Verdict(number, NOT_TESTED, parts, scale)
     if any(part.n < MIN_SEEDS for part in parts.values()):
         return Verdict(number, "inconclusive at this scale", parts, scale)
-    intervals = [part.interval for part in parts.values()]
-    if all(low > rule.low and high < rule.high for low, high in intervals):
+    if all(rule.supported_by(name, part) for name, part in parts.items()):
         return Verdict(number, "supported", parts, scale)
-    if any(rule.refuted_by(part) for part in parts.values()):
+    if any(rule.refuted_by(name, part) for name, part in parts.items()):
         return Verdict(number, "not supported", parts, scale)
     return Verdict(number, "inconclusive at this scale", parts, scale)
 
@@ -204,7 +123,7 @@ def summary(verdict: Verdict) -> dict[str, Any]:
     c = claim(verdict.claim)
     return {
         "claim": c.number, "text": c.text, "verdict": verdict.verdict, **_plain(verdict.weakest),
-        "scale": verdict.scale, "chapter": c.chapter,
+        "unit": c.unit, "scale": verdict.scale, "chapter": c.chapter,
         "parts": {name: _plain(part) for name, part in verdict.parts.items()},
     }  # fmt: skip
 
@@ -217,7 +136,7 @@ def _plain(part: Estimate | None) -> dict[str, Any]:
 
 def overview(verdicts: list[Verdict]) -> pd.DataFrame:
     """One row a claim: its text, the paper's number and how sure it is, ours (the comparison that the verdict hangs
-    on, in points of test top-1), the scale, the verdict and the chapter's notebook."""
+    on, and its unit), the scale, the verdict and the chapter's notebook."""
     rows = []
     for verdict in verdicts:
         c, ours = claim(verdict.claim), verdict.weakest
@@ -228,6 +147,7 @@ def overview(verdicts: list[Verdict]) -> pd.DataFrame:
                 "text": c.text,
                 "the paper's": f"{c.paper_number} ({MARKS[c.mark]})" if c.mark else c.paper_number,
                 "ours": ours.text() if tested else "",
+                "unit": c.unit if tested else "",
                 "verdict": verdict.verdict,
                 "scale": verdict.scale if tested else "",
                 "chapter": c.chapter,

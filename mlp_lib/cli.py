@@ -298,12 +298,12 @@ def claims(
         typer.echo(json.dumps([rules.summary(verdict) for verdict in verdicts], indent=1))
         return
     table = rules.overview(verdicts)
-    columns = ["claim", "verdict", "ours", "the paper's", "text"]  # the longest last: it may wrap
+    columns = ["claim", "verdict", "ours", "unit", "the paper's", "text"]  # the longest last: it may wrap
     rows = [columns, *table[columns].astype(str).values.tolist()]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-    typer.echo("ours: the comparison that the verdict hangs on, in points of test top-1, with a 95% interval")
+    typer.echo("ours: the comparison that the verdict hangs on, in its rule's unit, with a 95% interval")
     for scale, rows in table[table["scale"] != ""].groupby("scale", sort=False):
         typer.echo(f"scale of {', '.join(map(str, rows['claim']))}: {scale}")
 

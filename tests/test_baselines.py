@@ -8,12 +8,12 @@ import torch
 from torch.nn import functional as F
 
 from mlp_lib import architectures, costs, datasets, execute, models, plots, train
+from mlp_lib.architectures import family_of
 from mlp_lib.errors import UserError
 from mlp_lib.flops import Cost, cost
 from mlp_lib.models import build, build_for, parameter_counts
 from mlp_lib.records import Store
 from mlp_lib.runs import make_run
-from mlp_lib.studies.rq1 import family_of
 
 SMALL = ["ResNet18", "ViT-32x2/4", "Mixer-32x2/4"]
 

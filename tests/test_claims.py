@@ -10,6 +10,7 @@ import pytest
 from helpers import record_of
 
 from mlp_lib import claims
+from mlp_lib.architectures import family_of
 from mlp_lib.claims import MARKS, RULES, VERDICTS, claim, judge, judge_all, overview, paper_claims, paper_table, summary
 from mlp_lib.errors import UserError
 from mlp_lib.records import Store
@@ -170,7 +171,7 @@ def test_all_claims_are_judged_from_records_alone(tmp_path):
     def found(runs, train=True):
         """Made-up results: everything but the CNN gains 20 points by augmentation."""
         for run in runs:
-            family = rq1.family_of(run.model)
+            family = family_of(run.model)
             score = top1[family] + 20 * (run.augment != "none" and family != "CNN") + run.seed % 3 / 10
             lr = -abs(run.lr - 3e-4)
             store.add(record_of(run, metrics={"val_top1": lr, "test_top1": score, "test_loss": 1.0}))

@@ -1,5 +1,6 @@
 """What a reader may ask of any chapter; each study adds its own. Checked before anything is trained."""
 
+from dataclasses import fields, replace
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -20,6 +21,28 @@ class Parameters(BaseModel):
     def changes(self) -> dict[str, Any]:
         """What the study's own parameters change in its preset; None changes nothing."""
         return {name: getattr(self, name) for name in type(self).model_fields if name not in Parameters.model_fields}
+
+
+def preset_with(presets: dict[str, Any], name: str, changes: dict[str, Any]) -> Any:
+    """The preset of that name (a frozen dataclass) with its fields replaced by `changes`; None changes nothing.
+
+    A data set other than the preset's comes whole unless `subset` is given too. Raises UserError for an unknown
+    preset or field, and for an empty list.
+    """
+    if name not in presets:
+        raise UserError(f"unknown preset {name!r}; there are: {', '.join(presets)}")
+    chosen = presets[name]
+    changes = {k: v for k, v in changes.items() if v is not None}
+    known = [field.name for field in fields(chosen)]
+    unknown = sorted(set(changes) - set(known))
+    if unknown:
+        raise UserError(f"unknown parameter {unknown[0]!r}; there are: {', '.join(known)}")
+    for field, value in changes.items():
+        if isinstance(value, tuple | list) and not value:
+            raise UserError(f"{field} is empty; give at least one value, or leave it out")
+    if changes.get("dataset", getattr(chosen, "dataset", None)) != getattr(chosen, "dataset", None):
+        changes.setdefault("subset", None)
+    return replace(chosen, **changes)
 
 
 def validated(kind: type[Parameters], values: dict[str, Any]) -> Parameters:

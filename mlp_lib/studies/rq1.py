@@ -7,17 +7,16 @@ the paper's cells keep its recipe (LION, 5e-5, smoothing 0.3, constant lr) and c
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
-from mlp_lib import architectures
-from mlp_lib.errors import UserError
-from mlp_lib.records import FINISHED, row_of
+from mlp_lib.architectures import family_of
+from mlp_lib.records import FINISHED
 from mlp_lib.runs import Run, make_run
 from mlp_lib.studies import parameters
-from mlp_lib.studies.tuning import Choice, choose_lr, grid_runs
+from mlp_lib.studies.tuning import Choice, choose_lr, grid_runs, not_run
 
 NAME = "rq1"
 TITLE = "From scratch: MLPs and a CNN, with and without augmentation"
@@ -119,41 +118,18 @@ class Results:
         return self.complete and len(seeds) >= 6 and bool((seeds >= 3).all())
 
 
-def family_of(model: str) -> str:
-    """How figures and verdicts call it: S-MLP, B-MLP, CNN, ResNet18, ViT or Mixer."""
-    arch = architectures.parse(model)
-    return f"{arch.family}-MLP" if arch.is_mlp else arch.family
-
-
 def resolve(preset: str, **changes: Any) -> Preset:
     """A preset with a chapter's other parameters put in; None changes nothing.
 
     `model` replaces the B-MLP, so that a reader can put any MLP in its place. Raises UserError for unknown names and
     for values with which no run can be made.
     """
-    if preset not in PRESETS:
-        raise UserError(f"unknown preset {preset!r}; there are: {', '.join(PRESETS)}")
-    chosen = PRESETS[preset]
-    changes = {k: v for k, v in changes.items() if v is not None}
     model = changes.pop("model", None)
-    if model is not None:
-        changes["models"] = tuple(model if family_of(m) == "B-MLP" else m for m in chosen.models)
-    known = Preset.__dataclass_fields__
-    unknown = sorted(set(changes) - set(known))
-    if unknown:
-        raise UserError(f"unknown parameter {unknown[0]!r}; there are: model, {', '.join(known)}")
-    for name in ("lrs", "seeds"):
-        if name in changes and not changes[name]:
-            raise UserError(f"{name} is empty; give at least one value, or leave it out")
-    if changes.get("dataset", chosen.dataset) != chosen.dataset and "subset" not in changes:
-        changes["subset"] = None
-    chosen = replace(chosen, **changes)
-    collect(chosen, _nothing)  # every run is made, and so validated, before anything is trained
+    if model is not None and preset in PRESETS:
+        changes["models"] = tuple(model if family_of(m) == "B-MLP" else m for m in PRESETS[preset].models)
+    chosen = parameters.preset_with(PRESETS, preset, changes)
+    collect(chosen, not_run)  # every run is made, and so validated, before anything is trained
     return chosen
-
-
-def _nothing(runs: list[Run], train: bool = True) -> pd.DataFrame:
-    return pd.DataFrame([row_of(run, None) for run in runs])
 
 
 def candidates(preset: Preset) -> list[Run]:

@@ -8,13 +8,18 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from mlp_lib.records import FINISHED
+from mlp_lib.records import FINISHED, row_of
 from mlp_lib.runs import Run
 
 TUNING_SEED = 1000  # far from the seeds that are reported
 FACTOR = 3.0  # between neighbours of a grid, and of the one step by which a grid is widened
 
 Ensure = Callable[..., pd.DataFrame]  # (runs, train=True) -> one row a run; see ensure.ensure
+
+
+def not_run(runs: list[Run], train: bool = True) -> pd.DataFrame:
+    """An `ensure` that has no records and trains nothing: `collect` with it makes, and so validates, every run."""
+    return pd.DataFrame([row_of(run, None) for run in runs])
 
 
 @dataclass(frozen=True)

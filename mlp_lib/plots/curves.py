@@ -1,0 +1,109 @@
+"""Figures of learning curves, cost and gaps, from frames with `family` and `augmented` columns. No torch.
+
+Every figure function returns the matplotlib figure and shows nothing: a notebook shows it by naming it last.
+Colours stand for families everywhere; solid lines are with augmentation, dashed without.
+"""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
+
+from mlp_lib.plots.style import FAMILY_COLOURS, WIDTH, plain_log_axis, t_bounds
+from mlp_lib.stats import t_interval
+
+
+def training_length(curves: pd.DataFrame, column: str, label: str, reference: float | None = None) -> Figure:
+    """`column` against training length, a line a cell, 95% t-intervals between seeds as bands.
+
+    curves: one row a run and point (`records.curves`), with epoch, family, augmented and `column`.
+    """
+    figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 3.2), sharey=True)
+    if column not in curves:
+        curves = pd.DataFrame(columns=["augmented", "family", "epoch", column])  # nothing finished yet: empty panels
+    for axis, augmented in zip(axes, (False, True), strict=True):
+        part = curves[curves["augmented"] == augmented]
+        for family, colour in FAMILY_COLOURS.items():
+            rows = part[part["family"] == family].dropna(subset=[column])
+            if rows.empty:
+                continue
+            grouped = rows.groupby("epoch")[column]
+            mean, bounds = grouped.mean(), grouped.apply(t_bounds)
+            axis.plot(mean.index, mean, color=colour, label=family, marker="o", markersize=3)
+            axis.fill_between(
+                mean.index, [b[0] for b in bounds], [b[1] for b in bounds], color=colour, alpha=0.18, lw=0
+            )
+        if reference is not None:
+            axis.axhline(reference, color="#777777", lw=1, ls=":")
+        plain_log_axis(axis)
+        axis.set(
+            xlabel="epochs (constant learning rate)", title="with augmentation" if augmented else "no augmentation"
+        )
+    axes[0].set_ylabel(label)
+    handles = {text: h for axis in axes for h, text in zip(*axis.get_legend_handles_labels(), strict=True)}
+    if handles:
+        axes[0].legend(handles.values(), handles.keys(), loc="best")
+    plt.close(figure)  # shown once, by the cell that names it
+    return figure
+
+
+def error_against_compute(curves: pd.DataFrame) -> Figure:
+    """Validation error against training compute so far, both logarithmic; a line a cell, mean over seeds.
+
+    curves: one row a run and point: step, total_steps, train_flops (of the whole run), val_top1, family, augmented.
+    """
+    figure, axis = plt.subplots(figsize=(WIDTH, 3.4))
+    rows = curves.dropna(subset=["val_top1"]) if "val_top1" in curves else pd.DataFrame(columns=["family", "augmented"])
+    rows = rows.assign(
+        compute=rows["train_flops"] * rows["step"] / rows["total_steps"] if len(rows) else [],
+        error=100 - rows["val_top1"] if len(rows) else [],
+    )
+    for (family, augmented), part in rows.groupby(["family", "augmented"], sort=False):
+        mean = part.groupby("compute")["error"].mean()
+        axis.plot(mean.index, mean, color=FAMILY_COLOURS[family], ls="-" if augmented else "--", marker="o",
+                  markersize=3, label=f"{family}{', augmented' if augmented else ''}")  # fmt: skip
+    axis.set(xscale="log", yscale="log", xlabel="training FLOPs (multiplications + additions)",
+             ylabel="validation error (%)")  # fmt: skip
+    axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    if len(rows):
+        axis.legend(fontsize=8, ncols=2)
+    plt.close(figure)
+    return figure
+
+
+def train_test_gap(frame: pd.DataFrame) -> Figure:
+    """Train and test accuracy of every cell after its last epoch, joined by a line: its length is the gap."""
+    done = frame[frame["status"] == "ok"]
+    figure, axis = plt.subplots(figsize=(WIDTH, 2.9))
+    cells = list(done.groupby(["augmented", "family"], sort=False))
+    cells.sort(key=lambda item: (item[0][0], list(FAMILY_COLOURS).index(item[0][1])))
+    for y, ((augmented, family), rows) in enumerate(cells):
+        train, test = t_interval(rows["train_top1"]), t_interval(rows["test_top1"])
+        colour = FAMILY_COLOURS[family]
+        axis.plot([train.mean, test.mean], [y, y], color=colour, lw=2, ls="-" if augmented else "--", zorder=1)
+        for estimate, face in ((train, "white"), (test, colour)):
+            low, high = estimate.interval or (estimate.mean, estimate.mean)
+            axis.errorbar(estimate.mean, y, xerr=[[estimate.mean - low], [high - estimate.mean]], color=colour,
+                          marker="o", mfc=face, capsize=3, lw=1)  # fmt: skip
+    axis.set_yticks(range(len(cells)), [f"{family}{', augmented' if a else ''}" for (a, family), _ in cells])
+    axis.invert_yaxis()
+    axis.set_xlabel("top-1 accuracy (%): hollow on training images, filled on test images")
+    plt.close(figure)
+    return figure
+
+
+def first_layers(pictures: dict[str, np.ndarray], columns: int = 8, rows: int = 3) -> Figure:
+    """First-layer weights as images, one panel a name; each (units, H, W) uint8 (`measure.decode_pictures`)."""
+    figure, axes = plt.subplots(1, len(pictures), figsize=(WIDTH, WIDTH / len(pictures) * rows / columns + 0.4))
+    for axis, (name, units) in zip(np.atleast_1d(axes), pictures.items(), strict=True):
+        shown = units[: columns * rows]
+        shown = np.pad(shown, ((0, columns * rows - len(shown)), (1, 1), (1, 1)), constant_values=255)
+        height, width = shown.shape[1:]
+        sheet = shown.reshape(rows, columns, height, width).swapaxes(1, 2).reshape(rows * height, columns * width)
+        axis.imshow(sheet, cmap="magma", interpolation="nearest")
+        axis.set_title(name, fontsize=10)
+        axis.axis("off")
+    plt.close(figure)
+    return figure

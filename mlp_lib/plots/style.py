@@ -1,0 +1,59 @@
+"""The book's figure style: colours, width, and how tables and images are put on a page. No torch, no training."""
+
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
+
+from mlp_lib.stats import t_interval
+
+FAMILY_COLOURS = {  # apart for colour-blind readers too
+    "S-MLP": "#4477AA", "B-MLP": "#CC6677", "CNN": "#228833", "ResNet18": "#332288", "ViT": "#CCBB44",
+    "Mixer": "#66CCEE",
+}  # fmt: skip
+WIDTH = 7.0  # inches, the text's width
+
+
+def use_style() -> None:
+    """Set the book's figure style; call once a notebook, after its parameters."""
+    sns.set_theme(
+        context="notebook", style="ticks", font_scale=0.9,
+        rc={
+            "figure.dpi": 110, "savefig.bbox": "tight", "axes.spines.top": False, "axes.spines.right": False,
+            "axes.grid": True, "grid.color": "#e5e5e5", "grid.linewidth": 0.7, "legend.frameon": False,
+            "lines.linewidth": 1.8, "figure.constrained_layout.use": True,
+        },
+    )  # fmt: skip
+
+
+def plain_log_axis(axis) -> None:
+    axis.set_xscale("log")
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+
+
+def t_bounds(values: pd.Series) -> tuple[float, float]:
+    estimate = t_interval(values.dropna())
+    return estimate.interval or (estimate.mean, estimate.mean)
+
+
+def image_grid(images: np.ndarray, labels: Sequence[str], columns: int = 8) -> Figure:
+    """A sheet of (N, C, H, W) uint8 images with their labels."""
+    rows = -(-len(images) // columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(WIDTH, WIDTH / columns * rows * 1.25), squeeze=False)
+    for axis in axes.flat:
+        axis.axis("off")
+    for axis, image, label in zip(axes.flat, images, labels, strict=False):
+        axis.imshow(image.transpose(1, 2, 0).squeeze(), cmap="gray", interpolation="nearest")
+        axis.set_title(label, fontsize=8)
+    plt.close(figure)
+    return figure
+
+
+def shown(table: pd.DataFrame, wrapped: bool = False):
+    """A table for a page, without index. `wrapped` lets cells of prose run over several lines."""
+    kind = "study-table wrapped" if wrapped else "study-table"
+    return table.style.hide(axis="index").set_table_attributes(f'class="{kind}"')

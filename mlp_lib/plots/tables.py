@@ -1,0 +1,139 @@
+"""Tables of cells, choices, plans and verdicts, from frames of records. No torch, no training."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from mlp_lib.claims import Verdict, claim
+from mlp_lib.stats import Estimate, paired_difference, t_interval
+
+
+def table_of_cells(frame: pd.DataFrame, paper: pd.DataFrame) -> pd.DataFrame:
+    """The chapter's table in the paper's form: a row a cell with n, interval, scale and cost, the paper's beside it.
+
+    frame: one row a run, with family, augmented, preset; paper: `claims.paper_table("table1")`. The paper's number is
+    that of the same family, data set and augmentation; its training length stands with it, and a star where the number
+    is reported but not verified.
+    """
+    rows = []
+    keys = ["preset", "model", "family", "augmented", "dataset", "train_examples", "epochs", "batch_size", "lr"]
+    for values, runs in frame.groupby(keys, sort=False):
+        cell = dict(zip(keys, values, strict=True))
+        done = runs[runs["status"] == "ok"]
+        diverged = int((runs["status"] == "diverged").sum())
+        test = t_interval(done["test_top1"]) if len(done) else Estimate(float("nan"), None, 0)
+        train = t_interval(done["train_top1"]) if len(done) else test
+        rows.append(
+            {
+                "model": cell["model"],
+                "augm.": "yes" if cell["augmented"] else "no",
+                "images": f"{cell['train_examples']:,}",
+                "epochs": int(cell["epochs"]),
+                "test top-1 % [95%]": test.text() + (f", {diverged} diverged" if diverged else ""),
+                "paper (epochs)": _papers_number(paper, cell),
+                "train %": train.text() if train.n == 0 else f"{train.mean:.1f}",
+                "PFLOP": f"{done['train_flops'].mean() / 1e15:.2g}" if len(done) else "",
+                "preset": cell["preset"],
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _papers_number(paper: pd.DataFrame, cell: dict) -> str:
+    augment = "flip+crop+mixup" if cell["augmented"] else "none"
+    same = paper[(paper["family"] == cell["family"]) & (paper["dataset"] == cell["dataset"])]
+    same = same[same["augment"] == augment]
+    texts = [f"{r.top1:.1f}{'*' if r.mark == 'M' else ''} ({r.epochs:.0f})" for r in same.itertuples()]
+    return "<br>".join(texts) or "none"
+
+
+def table_of_variants(frame: pd.DataFrame, variants: pd.DataFrame) -> pd.DataFrame:
+    """What one changed setting does to the first cell without augmentation: paired by seed, in points of test top-1."""
+    rows = []
+    if "test_top1" not in variants or "test_top1" not in frame:
+        return pd.DataFrame({"change": variants["variant"].unique(), "test top-1 % [95%]": "not run"})
+    base = frame[(frame["model"] == variants["model"].iloc[0]) & ~frame["augmented"]].set_index("seed")["test_top1"]
+    for variant, runs in variants.groupby("variant", sort=False):
+        changed = runs.set_index("seed")["test_top1"]
+        rows.append(
+            {
+                "change": variant,
+                "test top-1 % [95%]": t_interval(changed.dropna()).text(),
+                "difference, points [95%]": paired_difference(changed, base).text(2),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def table_of_precision(replicates: pd.DataFrame) -> pd.DataFrame:
+    """fp32 minus bf16 in points of test top-1, paired by seed, for every cell whose runs were trained in both.
+
+    replicates: one row a record (`Store.replicate_frame`); beside the difference stands what changing the seed does.
+    """
+    rows = []
+    done = replicates[replicates["status"] == "ok"]
+    for (model, augment), records in done.groupby(["model", "augment"], sort=False) if len(done) else ():
+        by_precision = {p: rows.groupby("seed")["test_top1"].first() for p, rows in records.groupby("precision")}
+        if {"fp32", "bf16"} <= by_precision.keys():
+            both = by_precision["fp32"].index.intersection(by_precision["bf16"].index)
+            rows.append(
+                {
+                    "model": model,
+                    "augmentation": "no" if augment == "none" else "yes",
+                    "fp32 - bf16, points [95%]": paired_difference(by_precision["fp32"], by_precision["bf16"]).text(2),
+                    "standard deviation between seeds": f"{by_precision['bf16'][both].std():.2f}",
+                }
+            )
+    return pd.DataFrame(rows) if rows else pd.DataFrame({"fp32 - bf16": ["not run"]})
+
+
+def table_of_choices(cells: Sequence) -> pd.DataFrame:
+    """How each cell's learning rate was chosen: validation top-1 at every lr of its grid, and edges that remain."""
+    rows = []
+    for cell in cells:
+        grid = cell.choice.grid
+        scores = {
+            f"{lr:g}": "given" if status == "given" else status if status != "ok" else f"{value:.1f}"
+            for lr, value, status in zip(grid["lr"], grid["val_top1"], grid["status"], strict=True)
+        }
+        rows.append(
+            {"model": cell.model, "augmentation": "no" if cell.augment == "none" else "yes", **scores,
+             "chosen": f"{cell.choice.lr:g}" if cell.choice.final else "open",
+             "at edge": "yes" if cell.choice.at_edge else "no"}
+        )  # fmt: skip
+    table = pd.DataFrame(rows)
+    lrs = sorted((c for c in table if c not in ("model", "augmentation", "chosen", "at edge")), key=float)
+    return table[["model", "augmentation", *lrs, "chosen", "at edge"]].fillna("")
+
+
+def table_of_verdicts(verdicts: Sequence[Verdict]) -> pd.DataFrame:
+    """Claims, rules, estimates and verdicts, one row a claim."""
+    return pd.DataFrame(
+        {
+            "claim": f"{v.claim}. {claim(v.claim).text}",
+            "rule": claim(v.claim).rule,
+            "comparison [95%]": f"{claim(v.claim).unit}:<br>"
+            + "<br>".join(f"{name}: {e.text()}" for name, e in v.parts.items()),
+            "verdict": v.verdict,
+        }
+        for v in verdicts
+    )
+
+
+def table_of_plan(plan) -> pd.DataFrame:
+    """Every run that a chapter rests on, with its cost and whether it is done (`studies.Plan`)."""
+    return pd.DataFrame(
+        {
+            "run": run.key,
+            "model": run.model,
+            "data": f"{run.dataset}, {run.train_examples:,} images",
+            "augmentation": run.augment,
+            "epochs": run.epochs,
+            "batch": run.batch_size,
+            "lr": f"{run.lr:g}",
+            "seed": run.seed,
+            "TFLOP": f"{flops / 1e12:.3g}",
+            "state": "done" if done else "not run",
+        }
+        for run, done, flops in zip(plan.runs, plan.done, plan.flops, strict=True)
+    )
