@@ -35,7 +35,7 @@ def study(name: str) -> ModuleType:
 def from_records(store: Store):
     """An `ensure` for `collect` that reads and never trains."""
 
-    def ensure(runs: list[Run], train: bool = False) -> pd.DataFrame:
+    def ensure(runs: list[Run], train: bool = False, measures: tuple[str, ...] | None = None) -> pd.DataFrame:
         return pd.DataFrame([row_of(run, store.get(run)) for run in runs])
 
     return ensure
@@ -44,21 +44,24 @@ def from_records(store: Store):
 def training(store: Store, measures: tuple[str, ...], **options: Any):
     """An `ensure` for `collect` that trains what is missing, all calls within one budget (`budget_minutes`).
 
+    `measures` is what is asked of every run; a call of `collect` may ask for its own instead.
+
     Once a call comes back unfinished, stopped by its budget or by a signal, later calls train nothing.
     """
     import time
 
     from mlp_lib.ensure import ensure as full
 
-    budget = options.pop("budget_minutes", None)
+    default, budget = measures, options.pop("budget_minutes", None)
     deadline = None if budget is None else time.monotonic() + 60 * budget
     stopped = False
 
-    def ensure(runs: list[Run], train: bool = True) -> pd.DataFrame:
+    def ensure(runs: list[Run], train: bool = True, measures: tuple[str, ...] | None = None) -> pd.DataFrame:
         nonlocal stopped
         left = None if deadline is None else (deadline - time.monotonic()) / 60
         train = train and not stopped and (left is None or left > 0)
-        frame = full(runs, measures, store=store, train=train, budget_minutes=left, **options)
+        wanted = default if measures is None else measures
+        frame = full(runs, wanted, store=store, train=train, budget_minutes=left, **options)
         stopped = stopped or (train and not frame["status"].isin(FINISHED).all())
         return frame
 
@@ -73,7 +76,7 @@ def plan(module: ModuleType, preset: Any, store: Store) -> Plan:
     asked: dict[str, Run] = {}
     read = from_records(store)
 
-    def ensure(runs: list[Run], train: bool = True) -> pd.DataFrame:
+    def ensure(runs: list[Run], train: bool = True, measures: tuple[str, ...] | None = None) -> pd.DataFrame:
         asked.update(with_parents(runs))
         return read(runs)
 

@@ -14,10 +14,10 @@ from mlp_lib.runs import Run
 TUNING_SEED = 1000  # far from the seeds that are reported
 FACTOR = 3.0  # between neighbours of a grid, and of the one step by which a grid is widened
 
-Ensure = Callable[..., pd.DataFrame]  # (runs, train=True) -> one row a run; see ensure.ensure
+Ensure = Callable[..., pd.DataFrame]  # (runs, train=True, measures=None) -> one row a run; see ensure.ensure
 
 
-def not_run(runs: list[Run], train: bool = True) -> pd.DataFrame:
+def not_run(runs: list[Run], train: bool = True, measures: tuple[str, ...] | None = None) -> pd.DataFrame:
     """An `ensure` that has no records and trains nothing: `collect` with it makes, and so validates, every run."""
     return pd.DataFrame([row_of(run, None) for run in runs])
 
