@@ -35,6 +35,11 @@ class Chapter:
         """The preset with the reader's changes put in."""
         return self.study.resolve(self.preset, **self.parameters.changes)
 
+    @property
+    def changed(self) -> bool:
+        """Has the reader changed what the preset trains?"""
+        return any(value is not None for value in self.parameters.changes.values())
+
     def plan(self) -> studies.Plan:
         return studies.plan(self.study, self.grid, self.store)
 
@@ -51,6 +56,11 @@ class Chapter:
         )
         return self.study.collect(self.grid, ensure)
 
+    def recorded(self, **changes: Any) -> Any:
+        """The study's results with other changes than the reader's, from records alone: nothing is trained."""
+        grid = self.study.resolve(self.preset, **{**self.parameters.changes, **changes})
+        return self.study.collect(grid, studies.from_records(self.store))
+
     def _announce(self, missing: list) -> None:
         from mlp_lib import costs
 
@@ -63,12 +73,16 @@ class Chapter:
             print(f"{what}. Not run here: train=True, or `python -m mlp_lib study {self.study.NAME} "
                   f"--preset {self.preset}`, trains them.")  # fmt: skip
 
-    def larger(self) -> pd.DataFrame:
-        """Finished runs of the presets larger than the one shown, with a column `preset`: labelled extra rows."""
+    def larger(self, **changes: Any) -> pd.DataFrame:
+        """Finished runs of the presets larger than the one shown, with a column `preset`: labelled extra rows.
+
+        `changes` are put into each of those presets. None where the reader has changed the chapter's own.
+        """
         frames = []
         for size in studies.SIZES[studies.SIZES.index(self.preset) + 1 :]:
-            if size in self.study.PRESETS and not any(v is not None for v in self.parameters.changes.values()):
-                frame = self.study.collect(self.study.resolve(size), studies.from_records(self.store)).frame
+            if size in self.study.PRESETS and not self.changed:
+                grid = self.study.resolve(size, **changes)
+                frame = self.study.collect(grid, studies.from_records(self.store)).frame
                 frames.append(frame[frame["status"] == "ok"].assign(preset=size))
         kept = [frame for frame in frames if len(frame)]
         found = pd.concat(kept, ignore_index=True) if kept else pd.DataFrame()

@@ -19,7 +19,6 @@ from mlp_lib.stats import Estimate
 
 VERDICTS = ("supported", "not supported", "inconclusive at this scale", "not tested")
 NOT_TESTED = VERDICTS[-1]
-MIN_SEEDS = 3  # fewer seeds give numbers, not verdicts
 
 # What the marks of data/paper/*.csv say about how sure a number is.
 MARKS = {"T": "read in the paper", "R": "from the public code", "M": "reported, unverified", "C": "computed by us"}
@@ -66,7 +65,7 @@ class Verdict:
 
         def solidity(name: str) -> tuple:
             part = self.parts[name]
-            return min(part.n, MIN_SEEDS), not rule.refuted_by(name, part), rule.margin(name, part)
+            return min(part.n - rule.seeds_of(name), 0), not rule.refuted_by(name, part), rule.margin(name, part)
 
         return self.parts[min(self.parts, key=solidity)] if self.parts else None
 
@@ -98,7 +97,7 @@ def judge(number: int, frame: pd.DataFrame) -> Verdict:
     scale = scale_of(frame)
     if any(part.n == 0 for part in parts.values()):
         return Verdict(number, NOT_TESTED, parts, scale)
-    if any(part.n < MIN_SEEDS for part in parts.values()):
+    if any(part.n < rule.seeds_of(name) for name, part in parts.items()):
         return Verdict(number, "inconclusive at this scale", parts, scale)
     if all(rule.supported_by(name, part) for name, part in parts.items()):
         return Verdict(number, "supported", parts, scale)
@@ -130,8 +129,8 @@ def summary(verdict: Verdict) -> dict[str, Any]:
 
 def _plain(part: Estimate | None) -> dict[str, Any]:
     if part is None or part.n == 0:
-        return {"estimate": None, "interval": None, "n": 0}
-    return {"estimate": part.mean, "interval": part.interval and list(part.interval), "n": part.n}
+        return {"estimate": None, "interval": None, "level": None, "n": 0}
+    return {"estimate": part.mean, "interval": part.interval and list(part.interval), "level": part.level, "n": part.n}
 
 
 def overview(verdicts: list[Verdict]) -> pd.DataFrame:
@@ -162,9 +161,12 @@ def scale_of(frame: pd.DataFrame) -> str:
     if finished.empty:
         return "no finished runs"
     examples = ", ".join(f"{n:,}" for n in sorted(finished["train_examples"].unique()))
-    epochs = ", ".join(str(int(n)) for n in sorted(finished["epochs"].dropna().unique()))
+    lengths = [
+        f"{', '.join(f'{int(n):,}' for n in sorted(finished[unit].dropna().unique()))} {unit}"
+        for unit in ("epochs", "steps") if unit in finished and finished[unit].notna().any()
+    ]  # fmt: skip
     models = ", ".join(sorted(finished["model"].unique(), key=str))
-    return f"{', '.join(finished['dataset'].unique())}, {examples} training images, {models}, {epochs} epochs"
+    return f"{', '.join(finished['dataset'].unique())}, {examples} training images, {models}, {' and '.join(lengths)}"
 
 
 def paper_table(name: str, folder: Path = REPOSITORY / "data" / "paper") -> pd.DataFrame:

@@ -182,6 +182,11 @@ def _speed(record) -> None:
 def study(
     name: Annotated[str, typer.Argument(help="rq1")],
     preset: Annotated[str, typer.Option(help="smoke, laptop, overnight, gpu or paper")] = "laptop",
+    changes: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="a parameter of the chapter, as its notebook takes it, lists "
+                     "as [1, 2]; may be repeated"),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="print runs, FLOPs and minutes; train nothing")] = False,
     out: Out = None,
     as_json: Json = False,
@@ -194,11 +199,15 @@ def study(
     """Train what a study lacks at a preset. Resumable: the same command goes on."""
     from mlp_lib import studies
     from mlp_lib.records import Store
+    from mlp_lib.studies.parameters import validated
     from mlp_lib.train import How, check_precision
 
     check_precision(precision)
     module, store = studies.study(name), Store(out)
-    chosen = module.resolve(preset)
+    parameters = validated(module.Parameters, {"preset": preset, **_assignments(changes or [])})
+    if parameters.preset == "auto":
+        raise UserError(f"preset auto is for reading; name one to train: {', '.join(module.PRESETS)}")
+    chosen = module.resolve(parameters.preset, **parameters.changes)
     plan = studies.plan(module, chosen, store)
     how = How(device, precision, threads)
     minutes = _print_plan(plan, how, workers) if dry_run or not all(plan.done) else 0.0
@@ -218,6 +227,20 @@ def study(
     _last_line(as_json, status="ok" if done else "paused", counts=counts, record=str(store.folder))
     if not done:
         raise typer.Exit(PAUSED)
+
+
+def _assignments(texts: list[str]) -> dict[str, Any]:
+    """NAME=VALUE as a parameter's name and value: what JSON can read is read, anything else is a string."""
+    values: dict[str, Any] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise UserError(f"--set {text!r}: write NAME=VALUE, for example --set dataset=cifar100")
+        try:
+            values[name.strip()] = json.loads(value)
+        except json.JSONDecodeError:
+            values[name.strip()] = value.strip()
+    return values
 
 
 def _print_plan(plan, how, workers: int | None) -> float:
@@ -303,7 +326,7 @@ def claims(
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-    typer.echo("ours: the comparison that the verdict hangs on, in its rule's unit, with a 95% interval")
+    typer.echo("ours: the comparison that the verdict hangs on, in its rule's unit; 95% intervals where nothing is said")
     for scale, rows in table[table["scale"] != ""].groupby("scale", sort=False):
         typer.echo(f"scale of {', '.join(map(str, rows['claim']))}: {scale}")
 

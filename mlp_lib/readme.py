@@ -1,4 +1,4 @@
-"""The README's table of what to run and what to expect, made from the grids and the records, so that it cannot age.
+"""The README's tables of what to run and what to expect, made from the grids and the records, so that they cannot age.
 
 `make readme` writes it; a test compares. No training.
 """
@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from mlp_lib import costs, studies
+from mlp_lib import claims, costs, studies
 from mlp_lib.records import REPOSITORY, Store
 from mlp_lib.stats import t_interval
 from mlp_lib.studies import rq1
 
-START = "<!-- results: written by `make readme` from data/runs; do not edit by hand -->"
-END = "<!-- /results -->"
+START = "<!-- {}: written by `make readme` from data/runs; do not edit by hand -->"
+END = "<!-- /{} -->"
 MACHINES = {
     "smoke": "a minute, no data",
     "laptop": "two CPU cores",
@@ -39,6 +39,28 @@ def results(store: Store) -> str:
     return "\n".join(lines)
 
 
+def chapters(store: Store) -> str:
+    """The table of chapters in Markdown: a row a study, with its cost at two sizes and its claims' verdicts."""
+    lines = ["| `study` | the chapter | laptop | overnight | verdicts |", "|---|---|---|---|---|"]
+    verdicts = {verdict.claim: verdict.verdict for verdict in claims.judge_all(store)}
+    for name, study in studies.STUDIES.items():
+        judged = "<br>".join(f"claim {number}: {verdicts[number]}" for number in study.CLAIMS) or "a control"
+        costs_ = " | ".join(_cost(study, preset, store) for preset in ("laptop", "overnight"))
+        lines.append(f"| `{name}` | {study.TITLE} | {costs_} | {judged} |")
+    return "\n".join(lines)
+
+
+def _cost(study, preset: str, store: Store) -> str:
+    if preset not in study.PRESETS:
+        return ""
+    grid = study.resolve(preset)
+    plan = studies.plan(study, grid, Store(store.folder / "none"))
+    minutes = costs.human_seconds(sum(costs.planned_seconds(run) for run in plan.runs))
+    done = studies.plan(study, grid, store).done
+    state = "all recorded" if all(done) else f"{sum(done)} of {len(done)} recorded" if any(done) else "not run"
+    return f"{len(plan.runs)} runs, {minutes}; {state}"
+
+
 def _expected(frame: pd.DataFrame) -> str:
     done = frame[frame["status"] == "ok"]
     if done.empty:
@@ -51,12 +73,18 @@ def _expected(frame: pd.DataFrame) -> str:
     return "<br>".join([*cells, *rest])
 
 
+TABLES = {"results": results, "chapters": chapters}
+
+
 def update(path: Path = REPOSITORY / "README.md", store: Store | None = None) -> bool:
-    """Put the table into the README; True when that changed it."""
-    text = path.read_text(encoding="utf-8")
-    head, rest = text.split(START)
-    _, tail = rest.split(END)
-    new = f"{head}{START}\n{results(store or Store())}\n{END}{tail}"
+    """Put the tables into the README; True when that changed it."""
+    text = new = path.read_text(encoding="utf-8")
+    store = store or Store()
+    for name, table in TABLES.items():
+        start, end = START.format(name), END.format(name)
+        head, rest = new.split(start)
+        _, tail = rest.split(end)
+        new = f"{head}{start}\n{table(store)}\n{end}{tail}"
     path.write_text(new, encoding="utf-8")
     return new != text
 

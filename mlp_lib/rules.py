@@ -11,11 +11,12 @@ import pandas as pd
 
 from mlp_lib.datasets import facts
 from mlp_lib.records import FINISHED
-from mlp_lib.stats import Estimate, paired_difference
+from mlp_lib.stats import Estimate, paired_difference, paired_equivalence
 
 RULE_CHANGES: tuple[tuple[str, int, str], ...] = ()  # (date, claim, what changed and why)
 
 POINTS = "points of test top-1"
+MIN_SEEDS = 3  # fewer seeds give numbers, not verdicts
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,11 @@ class Rule:
     high: float = float("inf")
     bounds: Mapping[str, tuple[float, float]] = field(default_factory=dict)  # but for the parts that have their own
     unit: str = POINTS
+    min_seeds: Mapping[str, int] = field(default_factory=dict)  # for the parts that ask for more than MIN_SEEDS
+
+    def seeds_of(self, name: str) -> int:
+        """With fewer seeds than this, a part gives a number and no verdict."""
+        return self.min_seeds.get(name, MIN_SEEDS)
 
     def bounds_of(self, name: str) -> tuple[float, float]:
         return self.bounds.get(name, (self.low, self.high))
@@ -97,6 +103,74 @@ def convolution_gap(frame: pd.DataFrame) -> dict[str, Estimate]:
     }
 
 
+LARGER_MLP, LARGER_CNN = "B-MLP, largest - smallest batch", "CNN, largest - smallest batch"
+
+
+def larger_batch_gain(frame: pd.DataFrame) -> dict[str, Estimate]:
+    """Test top-1 at the largest batch size minus that at the smallest, each at its tuned learning rate and all at equal
+    epochs with LION. `frame` has architecture and batch_size; a batch size that is not run yet counts as one."""
+    if "architecture" not in frame:
+        frame = frame.assign(architecture="")
+    smallest, largest = frame["batch_size"].min(), frame["batch_size"].max()
+
+    def gain(architecture: str) -> Estimate:
+        small, large = (by_seed(frame, architecture=architecture, batch_size=size) for size in (smallest, largest))
+        return paired_difference(large, small) if smallest < largest else paired_difference(small[:0], large[:0])
+
+    return {LARGER_MLP: gain("B-MLP"), LARGER_CNN: gain("CNN")}
+
+
+NOTHING = 1.0  # points: a change that is smaller counts as none (claim 15)
+PERMUTED_MLP = {"S-MLP": "S-MLP, change", "B-MLP": "B-MLP, change"}
+PERMUTED_CNN = "CNN, loss"
+
+
+def permutation_effect(frame: pd.DataFrame) -> dict[str, Estimate]:
+    """What a fixed permutation of the pixels does: to each MLP, permuted minus not, with the 90% interval of the test
+    for equivalence; to the convolutional network, not minus permuted. A frame without `permuted` has no such runs."""
+    if "permuted" not in frame:
+        frame = frame.assign(permuted=False)
+
+    def cell(family: str, permuted: bool) -> pd.Series:
+        return by_seed(frame, family=family, permuted=permuted)
+
+    parts = {
+        name: paired_equivalence(cell(family, True), cell(family, False), NOTHING).estimate
+        for family, name in PERMUTED_MLP.items()
+    }
+    convolutional = "ResNet18" if (frame["family"] == "ResNet18").any() else "CNN"
+    return parts | {PERMUTED_CNN: paired_difference(cell(convolutional, False), cell(convolutional, True))}
+
+
+LOCAL = 1.0  # % of an even spread's radius: a smaller change counts as none (claim 12)
+MORE_DATA = "with augmentation: fewest - most images"
+WITH_DA = "most images: without - with augmentation"
+ONLY_WITH_DA = "half of fewest - most with augmentation, minus fewest - most without"
+
+
+def localisation(frame: pd.DataFrame) -> dict[str, Estimate]:
+    """How much the radius of the B-MLP's first-layer weights shrinks with data and with augmentation, in % of an even
+    spread's. `frame` has radius, augmentation ("none", "all", parts of it) and label_smoothing (0.3, or varied)."""
+    wanted = {"radius", "augmentation", "label_smoothing"}
+    rows = frame[(frame["family"] == "B-MLP") & (frame["label_smoothing"] == 0.3)] if wanted <= {*frame} else frame[:0]
+    both = {n for n, cell in rows.groupby("train_examples") if {"none", "all"} <= {*cell["augmentation"]}}
+    if len(both) < 2:
+        return {name: paired_difference(pd.Series(dtype=float), pd.Series(dtype=float))
+                for name in (MORE_DATA, WITH_DA, ONLY_WITH_DA)}  # fmt: skip
+
+    def radius(augmentation: str, examples: int) -> pd.Series:
+        cell = rows[(rows["augmentation"] == augmentation) & (rows["train_examples"] == examples)]
+        cell = cell[(cell["status"] == "ok") & ~cell["seed"].duplicated(keep=False)]
+        return 100 * cell.set_index("seed")["radius"]
+
+    shrinks = {name: radius(name, min(both)) - radius(name, max(both)) for name in ("none", "all")}
+    return {
+        MORE_DATA: paired_difference(radius("all", min(both)), radius("all", max(both))),
+        WITH_DA: paired_difference(radius("none", max(both)), radius("all", max(both))),
+        ONLY_WITH_DA: paired_difference(shrinks["all"] / 2, shrinks["none"]),
+    }
+
+
 RULES = {
     1: Rule(
         "The gain in test top-1 is paired by seed, for S-MLP and for B-MLP. Roughly 20 is read as between 10 and 30: "
@@ -112,5 +186,33 @@ RULES = {
         "The convolutional control minus each MLP, all with augmentation, paired by seed. Far is read as 10 points: "
         "supported if both 95% intervals lie above 10, not supported if either lies wholly below.",
         "rq1-from-scratch", convolution_gap, 10.0,
+    ),
+    4: Rule(
+        "Test top-1 at the preset's largest batch size minus that at its smallest: at equal epochs, with LION, at the "
+        "constant learning rate that validation chose for each batch size, on fresh seeds, paired. For the B-MLP the "
+        "95% interval lies above 0 (a larger batch generalises better), for the CNN, which has BatchNorm, below 0 (the "
+        "opposite): supported if both do, not supported if either lies wholly on the other side of 0. Diverged runs "
+        "count as chance. What one learning rate for all batch sizes gives is shown beside it, and judges nothing.",
+        "rq2-batch-size", larger_batch_gain, 0.0, bounds={LARGER_CNN: (float("-inf"), 0.0)},
+    ),
+    12: Rule(
+        "The radius of the B-MLP's first-layer weights: how far a unit's squared weights (greatest over channels) lie "
+        "from their centre, root mean square, mean over all units, in % of an even spread's. All runs take equally "
+        "many steps; differences are paired by seed. Localised is read as a radius smaller by 1%, about twice the "
+        "deviation between untrained units. With more data: fewest minus most images, both with augmentation. With "
+        "augmentation: without minus with it, both at most images. Only with it: what more data do without "
+        "augmentation is less than half of what they do with it. Supported if the 95% intervals of the first two lie "
+        "above 1 and that of half the one minus the other lies above 0; not supported if any lies wholly below.",
+        "rq2-augmentation", localisation, LOCAL, bounds={ONLY_WITH_DA: (0.0, float("inf"))},
+        unit="% of an even spread's radius",
+    ),
+    15: Rule(
+        "Images with permuted pixels, a permutation for each seed, against images as they are, paired by seed. Nothing "
+        "is read as less than 1 point: for S-MLP and B-MLP, with at least five seeds, the 90% interval of the change "
+        "lies between -1 and 1 (two one-sided t-tests at 5%). Ruins is read as 10 points: for the CNN, in larger "
+        "presets a ResNet18, the 95% interval of the loss lies above 10. Supported if all three do, not supported if "
+        "any lies wholly outside.",
+        "rq1-permutation", permutation_effect, -NOTHING, NOTHING, bounds={PERMUTED_CNN: (10.0, float("inf"))},
+        min_seeds=dict.fromkeys(PERMUTED_MLP.values(), 5),
     ),
 }  # fmt: skip

@@ -185,7 +185,7 @@ def test_claims_are_a_table_or_json_and_train_nothing(tmp_path):
     done = subprocess.run([*command, "--json"], cwd=ROOT, capture_output=True, text=True, check=True)
     listed = json.loads(done.stdout)
     assert [entry["claim"] for entry in listed] == list(range(1, 16))
-    names = {"claim", "text", "verdict", "estimate", "interval", "n", "scale", "chapter", "parts"}
+    names = {"claim", "text", "verdict", "estimate", "interval", "level", "n", "unit", "scale", "chapter", "parts"}
     assert all(set(entry) == names for entry in listed)
     assert {(entry["verdict"], entry["estimate"], entry["n"]) for entry in listed} == {("not tested", None, 0)}
     assert listed[0]["chapter"] == "rq1-from-scratch" and listed[4]["chapter"] == ""

@@ -205,10 +205,15 @@ def test_study_smoke_from_end_to_end_then_merged(command, monkeypatch, tmp_path)
     study = ("study", "rq1", "--preset", "smoke", *HERE, "--json")
     code, out, err = command(*study, "--dry-run")
     plan = last(out)
-    assert (code, err, plan["status"], plan["runs"], plan["done"]) == (0, "", "dry-run", 26, 0)
-    assert plan["flops"] > 0 and plan["minutes"] > 0 and "26 of 26 runs to train" in out
+    assert (code, err, plan["status"], plan["runs"], plan["done"]) == (0, "", "dry-run", 24, 0)
+    assert plan["flops"] > 0 and plan["minutes"] > 0 and "24 of 24 runs to train" in out
     assert list(tmp_path.iterdir()) == []
 
+    code, out, err = command(*study, "--dry-run", "--set", "seeds=[7]", "--set", "model=B-1/Wi-16")
+    assert code == 0 and json.loads(out.splitlines()[-1])["runs"] == 18 and "B-1/Wi-16" in out
+    for wrong, says in (("seed=7", "unknown parameter 'seed'"), ("seeds", "NAME=VALUE"), ("preset=auto", "name one")):
+        code, out, err = command(*study, "--set", wrong)
+        assert code == 2 and says in err and len(err.strip().splitlines()) == 1
     code, out, _ = command(*study, "--time-budget", 0)
     assert code == 75 and last(out)["status"] == "paused" and "the same command goes on" in out
 

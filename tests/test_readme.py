@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import pytest
 from typer.main import get_command
 
 from mlp_lib import readme
@@ -12,9 +13,10 @@ from mlp_lib.records import REPOSITORY, Store
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 
 
-def test_table_of_results_is_that_of_the_records():
-    shown = README.split(readme.START)[1].split(readme.END)[0].strip()
-    assert shown == readme.results(Store(REPOSITORY / "data" / "runs")), "run: make readme"
+@pytest.mark.parametrize("name", readme.TABLES)
+def test_tables_are_those_of_the_records(name):
+    shown = README.split(readme.START.format(name))[1].split(readme.END.format(name))[0].strip()
+    assert shown == readme.TABLES[name](Store(REPOSITORY / "data" / "runs")), "run: make readme"
 
 
 def test_commands_and_options_exist():

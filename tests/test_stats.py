@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from mlp_lib.stats import Estimate, paired_difference, t_interval
+from mlp_lib.stats import Estimate, paired_difference, paired_equivalence, t_interval
 
 
 def test_student_sleep_data():
@@ -46,3 +46,47 @@ def test_pairs_are_the_seeds_that_both_have():
     assert estimate == t_interval([1.0, 3.0])
     assert paired_difference(first, pd.Series({9: 1.0})).n == 0
     assert paired_difference(pd.Series(dtype=float), second).n == 0
+
+
+def test_equivalence_on_students_sleep_data():
+    """R's t.test of the same ten differences: t = 4.0621 on 9 degrees of freedom, so the standard error is 0.38896.
+    The 95% quantile of t with 9 degrees of freedom is 1.8331 in any table: at a margin of 1.58 + 1.8331 * 0.38896 the
+    test must stand at exactly 5%."""
+    first = pd.Series([0.7, -1.6, -0.2, -1.2, -0.1, 3.4, 3.7, 0.8, 0.0, 2.0])
+    second = pd.Series([1.9, 0.8, 1.1, 0.1, -0.1, 4.4, 5.5, 1.6, 4.6, 3.4])
+    edge = 1.58 + 1.8331 * 0.38896
+    test = paired_equivalence(second, first, edge)
+    assert test.p == pytest.approx(0.05, abs=1e-4) and test.margin == edge
+    assert test.estimate.mean == pytest.approx(1.58) and test.estimate.level == pytest.approx(0.9)
+    assert test.estimate.interval == pytest.approx((1.58 - 1.8331 * 0.38896, edge), abs=1e-4)
+    assert paired_equivalence(second, first, 1.5).p > 0.5  # the mean itself is outside
+
+
+@pytest.mark.parametrize("mean", [0.0, 0.4, -0.9, 1.7])
+@pytest.mark.parametrize("alpha", [0.01, 0.05])
+def test_equivalence_is_two_of_scipys_one_sided_tests(mean, alpha):
+    seeds = np.random.default_rng(1)
+    first, second = pd.Series(seeds.normal(50 + mean, 1, 9)), pd.Series(seeds.normal(50, 1, 9))
+    test = paired_equivalence(first, second, 1.0, alpha)
+    expected = max(
+        stats.ttest_1samp(first - second, -1.0, alternative="greater").pvalue,
+        stats.ttest_1samp(first - second, 1.0, alternative="less").pvalue,
+    )
+    assert test.p == pytest.approx(expected)
+    low, high = test.estimate.interval
+    assert (test.p < alpha) == (-1 < low and high < 1)
+    assert paired_equivalence(second, first, 1.0, alpha).p == pytest.approx(test.p)
+
+
+def test_equivalence_of_few_or_equal_values():
+    one = paired_equivalence(pd.Series([50.0]), pd.Series([50.1]), 1.0)
+    assert np.isnan(one.p) and one.estimate.interval is None and one.estimate.n == 1
+    none = paired_equivalence(pd.Series(dtype=float), pd.Series([50.1]), 1.0)
+    assert np.isnan(none.p) and none.estimate.n == 0
+    same = pd.Series([50.0, 51.0, 52.0])
+    assert paired_equivalence(same, same, 1.0).p == 0 and paired_equivalence(same + 1, same, 1.0).p == 1
+
+
+def test_a_level_other_than_95_percent_is_written_out():
+    assert t_interval([1.0, 2.0, 3.0], 0.9).text() == "2.0 [0.3, 3.7] (90%) n=3"
+    assert t_interval([1.0, 2.0, 3.0]).text() == "2.0 [-0.5, 4.5] n=3"

@@ -114,9 +114,7 @@ def test_collect_runs_fresh_seeds_at_the_choice():
     assert results.frame["seed"].tolist() == [0] * 6 + [1] * 6 + [2] * 6  # a whole table early
     assert results.frame["family"].tolist()[:3] == ["S-MLP", "B-MLP", "CNN"]
     assert (results.frame["augmented"] == results.frame["augment"].ne("none")).all()
-    assert results.variants["variant"].tolist() == ["batch_size=1024"] * 3 + ["schedule=cosine"] * 3
-    assert set(results.variants["model"]) == {"S-6/Wi-256"} and set(results.variants["augment"]) == {"none"}
-    assert TUNING_SEED not in {*results.frame["seed"], *results.variants["seed"]}
+    assert TUNING_SEED not in set(results.frame["seed"])
 
 
 def test_all_grids_are_asked_for_in_one_call_before_any_choice():
@@ -150,7 +148,7 @@ def test_presets_with_the_papers_cells_choose_nothing():
     for name in ("overnight", "gpu", "paper"):
         fake = Fake()
         results = rq1.collect(rq1.resolve(name), fake)
-        runs = [run for cell in results.cells for run in cell.runs]
+        runs = [run for cell in results.cells for run in cell.runs if run.model != "ResNet18"]
         assert len(fake.calls) == 1 and all(cell.choice.final for cell in results.cells)
         assert {(r.lr, r.optimizer, r.label_smoothing, r.schedule, r.split, r.batch_size, r.subset) for r in runs} == {
             (5e-5, "lion", 0.3, "constant", "all", 4096, None)
@@ -159,6 +157,15 @@ def test_presets_with_the_papers_cells_choose_nothing():
         assert {r.epochs for r in runs} == {100, lengths[name]}
     seeds = {cell.model: len(cell.runs) for cell in rq1.collect(rq1.resolve("overnight"), Fake()).cells}
     assert seeds == {"S-6/Wi-1024": 3, "B-6/Wi-1024": 1}
+
+
+def test_a_resnet_comes_with_a_recipe_of_its_own():
+    results = rq1.collect(rq1.resolve("gpu", dataset="cifar100"), Fake())
+    (cell,) = [cell for cell in results.cells if cell.family == "ResNet18"]
+    assert cell.choice.final and [run.seed for run in cell.runs] == [0, 1, 2]
+    assert {(r.optimizer, r.lr, r.weight_decay, r.schedule, r.dataset, r.subset) for r in cell.runs} == {
+        ("sgd", 0.1, 5e-4, "cosine", "cifar100", None)
+    }  # fmt: skip
 
 
 def test_digits_are_not_mirrored():
@@ -186,7 +193,7 @@ def test_a_reader_changes_what_a_preset_says():
         ("smoke", {"seeds": ()}, "seeds is empty"),
         ("smoke", {"seeds": (0, -1)}, "seed=-1"),
         ("smoke", {"lrs": (1e-3, -1.0)}, "lr=-1.0"),
-        ("laptop", {"subset": 500}, "batch_size=1024"),  # a variant's
+        ("laptop", {"subset": 200}, "batch_size=256"),
         ("laptop", {"split": "all", "subset": 48_000}, "subset=48000.*split=holdout"),  # of tuning
     ],
 )
@@ -245,14 +252,14 @@ def test_auto_is_the_largest_preset_that_suffices_for_the_verdicts(tmp_path):
 def test_a_plan_lists_what_is_asked_for_and_what_is_done(tmp_path):
     store, grid = Store(tmp_path), rq1.resolve("smoke")
     plan = studies.plan(rq1, grid, store)
-    assert len(plan.runs) == len({r.key for r in plan.runs}) == 12 + 12 + 2 and not any(plan.done)
+    assert len(plan.runs) == len({r.key for r in plan.runs}) == 12 + 12 and not any(plan.done)
     assert min(plan.flops) > 0 and not list(tmp_path.iterdir())
     for run in plan.runs:
         if run.seed == TUNING_SEED:
             store.add(record_of(run, metrics={"val_top1": 1e4 * run.lr}))
     store.add(record_of(plan.runs[-1], status="failed", error="x"))
     widened = studies.plan(rq1, grid, Store(tmp_path))
-    assert sum(widened.done) == 12 and len(widened.runs) == 12 + 6 + 12 + 2
+    assert sum(widened.done) == 12 and len(widened.runs) == 12 + 6 + 12
     assert {run.lr for run, done in zip(widened.runs, widened.done, strict=True) if not done} == {9e-3, 3e-3}
     complete = Store(tmp_path / "complete")
     stored(complete, "smoke")

@@ -12,9 +12,9 @@ import pandas as pd
 from mlp_lib.errors import UserError
 from mlp_lib.records import FINISHED, Store, row_of
 from mlp_lib.runs import Run
-from mlp_lib.studies import rq1
+from mlp_lib.studies import permutation, rq1, settings
 
-STUDIES = {rq1.NAME: rq1}
+STUDIES = {study.NAME: study for study in (rq1, settings, permutation)}
 SIZES = ("smoke", "laptop", "overnight", "gpu", "paper")
 
 

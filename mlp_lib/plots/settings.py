@@ -1,0 +1,65 @@
+"""What one changed setting does to an MLP: a figure and a table of differences paired by seed. No torch."""
+
+import matplotlib.pyplot as plt
+import pandas as pd
+from matplotlib.figure import Figure
+
+from mlp_lib.plots.style import FAMILY_COLOURS, WIDTH
+from mlp_lib.stats import Estimate, paired_difference, t_interval
+from mlp_lib.studies.settings import UNCHANGED
+
+
+def differences(frame: pd.DataFrame) -> pd.DataFrame:
+    """One row a model and change: `estimate` of test top-1 and `difference` from the unchanged cell, in points."""
+    rows = []
+    if "test_top1" not in frame:
+        return pd.DataFrame(columns=["model", "family", "change", "estimate", "difference"])
+    for (model, family), runs in frame.groupby(["model", "family"], sort=False):
+        by_change = {
+            change: cell.set_index("seed")["test_top1"].dropna() for change, cell in runs.groupby("change", sort=False)
+        }
+        for change, values in by_change.items():
+            same = change == UNCHANGED
+            difference = Estimate(0.0, None, 0) if same else paired_difference(values, by_change[UNCHANGED])
+            rows.append(
+                {"model": model, "family": family, "change": change, "estimate": t_interval(values),
+                 "difference": difference}
+            )  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def forest(frame: pd.DataFrame) -> Figure:
+    """Every change's difference with its 95% t-interval, a row a change; filled where the interval leaves 0 out."""
+    rows = differences(frame)
+    rows = rows[[d.n > 0 for d in rows["difference"]]].reset_index(drop=True)
+    figure, axis = plt.subplots(figsize=(WIDTH, 0.8 + 0.32 * max(len(rows), 3)))
+    for y, row in enumerate(rows.itertuples()):
+        low, high = row.difference.interval or (row.difference.mean, row.difference.mean)
+        mean, colour = row.difference.mean, FAMILY_COLOURS[row.family]
+        moved = row.difference.interval is not None and (low > 0 or high < 0)
+        axis.errorbar(mean, y, xerr=[[mean - low], [high - mean]], color=colour, marker="o", capsize=3, lw=1.5,
+                      mfc=colour if moved else "white")  # fmt: skip
+    axis.axvline(0, color="#777777", lw=1, ls=":")
+    axis.set_yticks(range(len(rows)), [f"{row.family}: {row.change}" for row in rows.itertuples()])
+    axis.invert_yaxis()
+    axis.set_xlabel("difference in test top-1 (points)")
+    plt.close(figure)
+    return figure
+
+
+def table_of_differences(frame: pd.DataFrame) -> pd.DataFrame:
+    """The figure's numbers, with each cell's own accuracy."""
+    rows = differences(frame)
+    if rows.empty:
+        return pd.DataFrame({"change": frame["change"].unique(), "test top-1 % [95%]": "not run"})
+    return pd.DataFrame(
+        {
+            "model": rows["model"],
+            "change": rows["change"],
+            "test top-1 % [95%]": [estimate.text() for estimate in rows["estimate"]],
+            "difference, points [95%]": [
+                "" if change == UNCHANGED else difference.text(2)
+                for change, difference in zip(rows["change"], rows["difference"], strict=True)
+            ],
+        }
+    )

@@ -1,0 +1,92 @@
+"""The settings study: one change at a time, at the from-scratch study's own learning rate. Nothing is trained."""
+
+import pandas as pd
+import pytest
+from helpers import record_of
+from test_studies import Fake
+
+from mlp_lib import costs, studies
+from mlp_lib.errors import UserError
+from mlp_lib.plots import settings as figures
+from mlp_lib.records import Store, row_of
+from mlp_lib.runs import make_run
+from mlp_lib.studies import rq1, settings
+from mlp_lib.studies.settings import UNCHANGED
+from mlp_lib.studies.tuning import TUNING_SEED
+
+RECIPE = ("model", "activation", "block_form", "batch_size", "schedule", "lr")
+
+
+@pytest.fixture(scope="module")
+def laptop():
+    fake = Fake(best_lr=2.5e-4)
+    return settings.collect(settings.resolve("laptop"), fake), fake
+
+
+def test_the_unchanged_cell_and_its_tuning_are_the_from_scratch_studys_own_runs(laptop):
+    results, fake = laptop
+    other = Fake(best_lr=2.5e-4)
+    rq1.collect(rq1.resolve("laptop"), other)
+    shared = fake.asked().keys() & other.asked().keys()
+    assert {run.key for run in fake.asked().values() if run.seed == TUNING_SEED} <= shared
+    unchanged = results.frame[(results.frame["change"] == UNCHANGED) & (results.frame["seed"] < 3)]
+    assert len(unchanged) == 6 and set(unchanged["key"]) <= shared
+
+
+def test_every_change_changes_one_thing_and_has_every_seed(laptop):
+    frame = laptop[0].frame.fillna("own")
+    assert laptop[0].complete and laptop[0].sufficient
+    assert (frame.groupby(["model", "change"])["seed"].nunique() == 5).all()
+    for model, rows in frame.groupby("model"):
+        base = rows[rows["change"] == UNCHANGED].iloc[0]
+        for change, cell in rows.groupby("change"):
+            differing = [field for field in RECIPE if (cell[field] != base[field]).any()]
+            expected = 0 if change == UNCHANGED else 2 if "public code" in change else 1
+            assert len(differing) == expected, (model, change, differing)
+    lrs = frame[frame["model"] == "S-6/Wi-256"].groupby("change")["lr"].first()
+    assert lrs["a third of the chosen lr"] == pytest.approx(1e-4) and lrs["three times the chosen lr"] == 9e-4
+
+
+def test_a_laptop_can_train_it_in_25_minutes():
+    plan = studies.plan(settings, settings.resolve("laptop"), Store("nowhere"))
+    assert sum(costs.planned_seconds(run) for run in plan.runs) / 60 < 25
+
+
+@pytest.mark.parametrize("preset", settings.PRESETS)
+def test_every_preset_is_valid(preset):
+    results = settings.collect(settings.resolve(preset), Fake())
+    assert results.complete and results.frame["key"].is_unique
+
+
+def test_a_bad_parameter_is_one_line():
+    with pytest.raises(UserError, match="unknown parameter 'model'"):
+        settings.resolve("smoke", model="B-6/Wi-128")
+
+
+def test_differences_are_paired_by_seed_and_drawn():
+    def run(seed, **change):
+        return make_run(model="S-2/Wi-32", dataset="digits", epochs=1, batch_size=32, seed=seed, **change)
+
+    rows = []
+    for seed, base in enumerate((50.0, 60.0, 70.0)):  # the seeds differ far more than the change does
+        for change, fields, top1 in (
+            (UNCHANGED, {}, base), ("GELU", {"activation": "gelu"}, base + 2 + 0.1 * seed),
+            ("cosine", {"schedule": "cosine"}, base + (seed - 1)),
+        ):  # fmt: skip
+            record = record_of(run(seed, **fields), metrics={"test_top1": top1})
+            rows.append({**row_of(record.run, record), "change": change, "family": "S-MLP"})
+    frame = pd.DataFrame(rows)
+    by_change = figures.differences(frame).set_index("change")["difference"]
+    assert by_change["GELU"].mean == pytest.approx(2.1) and by_change["GELU"].interval[0] > 1.8
+    assert by_change["cosine"].mean == pytest.approx(0) and by_change["cosine"].interval[0] < -1
+    labels = [text.get_text() for text in figures.forest(frame).axes[0].get_yticklabels()]
+    assert labels == ["S-MLP: GELU", "S-MLP: cosine"]
+    table = figures.table_of_differences(frame).set_index("change")
+    assert table.loc[UNCHANGED, "difference, points [95%]"] == ""
+    assert table.loc["GELU", "difference, points [95%]"].startswith("2.10 [1.85, 2.35] n=3")
+
+
+def test_without_records_everything_says_so():
+    frame = settings.collect(settings.resolve("smoke"), settings.not_run).frame
+    assert set(figures.table_of_differences(frame)["test top-1 % [95%]"]) == {"not run"}
+    assert not figures.forest(frame).axes[0].get_yticklabels()
