@@ -276,7 +276,8 @@ def _print_plan(plan, how, workers: int | None) -> float:
 
 
 def _table(frame) -> str:
-    columns = ["model", "augment", "epochs", "lr", "seed", "status", "val_top1", "test_top1", "images_per_second"]
+    columns = ["family", "model", "augment", "optimizer", "batch_size", "epochs", "lr", "seed", "status", "val_top1",
+               "test_top1", "images_per_second"]  # fmt: skip
     return frame[[c for c in columns if c in frame]].to_string(index=False)
 
 
@@ -326,7 +327,7 @@ def claims(
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-    typer.echo("ours: the comparison that the verdict hangs on, in its rule's unit; 95% intervals where nothing is said")
+    typer.echo("ours: the comparison that the verdict hangs on, in its rule's unit, with a 95% interval unless it says")
     for scale, rows in table[table["scale"] != ""].groupby("scale", sort=False):
         typer.echo(f"scale of {', '.join(map(str, rows['claim']))}: {scale}")
 

@@ -13,7 +13,7 @@ from mlp_lib.stats import t_interval
 
 FAMILY_COLOURS = {  # apart for colour-blind readers too
     "S-MLP": "#4477AA", "B-MLP": "#CC6677", "CNN": "#228833", "ResNet18": "#332288", "ViT": "#CCBB44",
-    "Mixer": "#66CCEE",
+    "Mixer": "#66CCEE", "CNN without norm": "#AA3377",
 }  # fmt: skip
 WIDTH = 7.0  # inches, the text's width
 

@@ -1,0 +1,152 @@
+"""What a prior is worth: points of accuracy at equal images, and compute at equal error, read off learning curves.
+
+Everything is beside the best MLP of the same images. No torch.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from mlp_lib.records import FINISHED, curves
+from mlp_lib.rules import by_seed
+from mlp_lib.stats import Estimate, paired_difference
+
+MLPS = ("S-MLP", "B-MLP")
+NONE = Estimate(float("nan"), None, 0)
+
+
+class Worth(NamedTuple):
+    """A family beside the best MLP.
+
+    `points`: its test top-1 minus the MLP's, paired by seed. `ratio`: the MLP's training compute divided by the
+    family's, each up to where the validation error first is at the level (`level_of` the MLP): geometric mean and 95%
+    t-interval of the logarithm over paired seeds; n = 0 where it cannot be read.
+    """
+
+    family: str
+    points: Estimate
+    ratio: Estimate
+    reached: int  # seeds of the family that come to the level
+    seeds: int  # finished ones of the family at a constant lr, whose curves can be read so
+    at_least: bool  # some curve was there by its first point: the ratio is a lower bound
+
+
+def on_the_same_images(frame: pd.DataFrame, larger: pd.DataFrame) -> pd.DataFrame:
+    """The results' rows, and of larger presets the controls with a recipe of their own, as far as both are about the
+    images that the results' searched families are trained on."""
+    searched = frame[frame["searched"]].iloc[0]
+    rows = pd.concat([frame, larger[~larger["searched"]]], ignore_index=True) if len(larger) else frame
+    same = (rows["dataset"] == searched["dataset"]) & (rows["train_examples"] == searched["train_examples"])
+    return rows[same].reset_index(drop=True)
+
+
+def with_compute(frame: pd.DataFrame) -> pd.DataFrame:
+    """Points of the finished runs' curves with `error` (%, validation) and `compute` (FLOPs of training so far)."""
+    points = curves(frame[frame["status"] == "ok"])
+    if "val_top1" not in points:
+        return pd.DataFrame(columns=["family", "seed", "schedule", "step", "total_steps", "compute", "error"])
+    points = points.dropna(subset=["val_top1"])
+    spent = points["train_flops"] * points["step"] / points["total_steps"]
+    return points.assign(compute=spent, error=100 - points["val_top1"])
+
+
+def best_mlp(frame: pd.DataFrame) -> str | None:
+    """The MLP family with the higher mean validation top-1 (not test) of its finished runs; None without any."""
+    done = frame[(frame["status"] == "ok") & frame["family"].isin(MLPS)]
+    return done.groupby("family")["val_top1"].mean().idxmax() if len(done) else None
+
+
+def level_of(frame: pd.DataFrame, family: str) -> float:
+    """The lowest validation error (%) that every finished seed of a family comes to; nan without curves."""
+    points = with_compute(frame)
+    return float(points[points["family"] == family].groupby("seed")["error"].min().max())
+
+
+def compute_to_reach(points: pd.DataFrame, level: float) -> tuple[float, bool]:
+    """FLOPs at which one run's curve first comes down to `level` % error, and whether it was there by its first point,
+    which makes them an upper bound. Linear in log-log between points; infinity where the curve never comes so low.
+
+    points: one row a point of the curve, with compute and error.
+    """
+    points = points.sort_values("compute")
+    compute, error = points["compute"].to_numpy(float), points["error"].to_numpy(float)
+    below = np.flatnonzero(error <= level)
+    if not len(below):
+        return float("inf"), False
+    i = int(below[0])
+    if i == 0:
+        return float(compute[0]), True
+    before, after, wanted = np.log(np.maximum([error[i - 1], error[i], level], 1e-9))  # an error of 0 has no logarithm
+    share = (before - wanted) / (before - after)
+    return float(compute[i - 1] * (compute[i] / compute[i - 1]) ** share), False
+
+
+def worths(frame: pd.DataFrame) -> list[Worth]:
+    """Every other family beside the best MLP. frame: one row a run, all on the same images."""
+    best = best_mlp(frame)
+    if best is None:
+        return []
+    level, points = level_of(frame, best), with_compute(frame)
+    points = points[points["schedule"] == "constant"]  # only there is a point what a shorter training would have given
+
+    def arrivals(label: str) -> pd.DataFrame:
+        rows = {seed: compute_to_reach(one, level) for seed, one in points[points["family"] == label].groupby("seed")}
+        found = pd.DataFrame.from_dict(rows, orient="index", columns=["compute", "at_first"])
+        return found.astype({"compute": float, "at_first": bool})
+
+    mlp, beside = arrivals(best), []
+    for label in (label for label in frame["family"].unique() if label != best):
+        own, runs = arrivals(label), frame[(frame["family"] == label) & (frame["schedule"] == "constant")]
+        reached, seeds = int(np.isfinite(own["compute"]).sum()), int(runs["status"].isin(FINISHED).sum())
+        difference = paired_difference(by_seed(frame, family=label), by_seed(frame, family=best))
+        # Leaving out the seeds that never arrive would flatter the family, so it is all of them or no ratio.
+        ratio = _ratio(mlp["compute"], own["compute"]) if 0 < reached == seeds else NONE
+        beside.append(Worth(label, difference, ratio, reached, seeds, bool(own["at_first"].any())))
+    return beside
+
+
+def _ratio(mlp: pd.Series, own: pd.Series) -> Estimate:
+    logs = paired_difference(np.log(mlp), np.log(own))
+    ends = logs.interval and (float(np.exp(logs.interval[0])), float(np.exp(logs.interval[1])))
+    return Estimate(float(np.exp(logs.mean)), ends, logs.n)
+
+
+def sides(found: list[Worth]) -> dict[str, str]:
+    """Families by name, for a sentence: those whose interval of points lies above 0, below it, and all others."""
+    words: dict[str, list[str]] = {"ahead": [], "behind": [], "undecided": []}
+    for worth in found:
+        low, high = worth.points.interval or (float("-inf"), float("inf"))
+        words["ahead" if low > 0 else "behind" if high < 0 else "undecided"].append(worth.family)
+    return {side: ", ".join(names) or "none" for side, names in words.items()}
+
+
+def table_of_worths(frame: pd.DataFrame) -> pd.DataFrame:
+    """`worths` in words; the headings name the MLP and the level."""
+    best = best_mlp(frame)
+    if best is None:
+        return pd.DataFrame({"family": frame["family"].unique(), "beside the best MLP": "not run"})
+    level = level_of(frame, best)
+    return pd.DataFrame(
+        {
+            "family": worth.family,
+            f"test top-1 minus {best}'s, points [95%]": worth.points.text(),
+            f"compute ratio at {level:.1f}% validation error [95%]": ratio_text(worth),
+        }
+        for worth in worths(frame)
+    )
+
+
+def ratio_text(worth: Worth) -> str:
+    """The compute ratio as a table shows it: a number with its interval, a bound, or why there is none."""
+    if worth.points.n == 0:
+        return "not run"
+    if worth.seeds == 0:
+        return "not comparable: no constant rate"
+    if worth.reached == 0:
+        return "never reached"
+    if worth.reached < worth.seeds:
+        return f"reached by {worth.reached} of {worth.seeds} seeds"
+    ends = worth.ratio.interval
+    interval = f" [{ends[0]:.3g}, {ends[1]:.3g}]" if ends else ""
+    return f"{'at least ' if worth.at_least else ''}{worth.ratio.mean:.3g}{interval} n={worth.ratio.n}"
