@@ -12,7 +12,7 @@ import filelock
 import safetensors.torch
 import torch
 
-from mlp_lib import architectures, costs, datasets, measure, models, train
+from mlp_lib import architectures, costs, measure, models, train
 from mlp_lib.errors import UserError
 from mlp_lib.loaders import load_data
 from mlp_lib.records import Record, Store, make_folder, now
@@ -57,10 +57,10 @@ def execute(
     parent = store.get(run.init.run) if run.init else None
     if parent and parent.status == "diverged":
         raise UserError(f"run {run.key} starts from {parent.key}, which diverged and left no weights; change its lr")
-    train.pick_device(how.device)
+    device = train.pick_device(how.device)
     train.check_precision(how.precision)
     model = models.build_for(run)
-    datasets.load(run.dataset)
+    load_data(run, device)
     make_folder(store.weights)
     lock = filelock.FileLock(store.weights / f"{run.key}.lock")
     try:
@@ -125,8 +125,8 @@ def add_measures(run: Run, store: Store, measures: tuple[str, ...]) -> bool:
 
 
 def _applicable(measures: tuple[str, ...], run: Run) -> tuple[str, ...]:
-    """First-layer pictures are for MLPs; a study asks them of all its runs."""
-    return tuple(m for m in measures if m != "first_layer" or architectures.parse(run.model).is_mlp)
+    """What looks at the first layer is for MLPs; a study asks it of all its runs."""
+    return tuple(m for m in measures if not m.startswith("first_layer") or architectures.parse(run.model).is_mlp)
 
 
 def _flops(run: Run) -> dict[str, int]:

@@ -4,8 +4,8 @@ The path to a figure goes through the record, so a measure returns what a figure
 all units, pictures of at most 64.
 """
 
-import base64
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,11 @@ from torch import nn
 
 from mlp_lib.errors import UserError
 from mlp_lib.loaders import Data
+from mlp_lib.models import build_for
+from mlp_lib.pictures import encode
+from mlp_lib.sharpness import gradient_noise, sharpness
+from mlp_lib.shifts import translated
+from mlp_lib.transfer import linear_probe
 
 
 def first_layer(model: nn.Module, run, data: Data) -> dict[str, Any]:
@@ -24,21 +29,41 @@ def first_layer(model: nn.Module, run, data: Data) -> dict[str, Any]:
     square distance from the distribution's centre, in units of the same for an even spread.
     `pictures`: base64 of uint8 (units, H, W), each unit scaled to 0..255; the first 64 units, not the best.
     """
+    maps = _first_layer_maps(model, run)  # (m, H * W)
+    return {"units": len(maps), "side": run.pixels, **_spread(maps, run.pixels), **encode(maps, run.pixels)}
+
+
+def first_layer_initial(model: nn.Module, run, data: Data) -> dict[str, Any]:
+    """`first_layer` of the same model before its first step, which the run's seed alone decides."""
+    return first_layer(_initial(run), run, data)
+
+
+def first_layer_spread(model: nn.Module, run, data: Data) -> dict[str, Any]:
+    """The statistics of `first_layer` without its pictures, after training and, as `initial_*`, before it."""
+    statistics = _spread(_first_layer_maps(model, run), run.pixels)
+    initial = _spread(_first_layer_maps(_initial(run), run), run.pixels)
+    return statistics | {f"initial_{name}": value for name, value in initial.items()}
+
+
+def _initial(run) -> nn.Module:
+    if run.init is not None:
+        raise UserError(f"run {run.key} starts from another run's weights; measure the first layer of that run instead")
+    return build_for(run)
+
+
+def _first_layer_maps(model: nn.Module, run) -> np.ndarray:
+    """Greatest |weight| over channels of every unit, (m, H * W)."""
     if not isinstance(model.first_layer, nn.Linear):
         raise UserError(f"first_layer looks at the embedding of an MLP; {run.model} starts with a convolution")
     weight = model.first_layer.weight.detach().float().cpu()  # (m, C * H * W)
-    side = run.pixels
-    maps = weight.view(len(weight), -1, side * side).abs().amax(1)  # (m, H * W)
-    entropy, radius = locality(maps.numpy(), side)
-    shown = maps[:64].numpy()
-    scaled = np.round(255 * shown / np.maximum(shown.max(1, keepdims=True), 1e-12)).astype(np.uint8)
+    return weight.view(len(weight), -1, run.pixels**2).abs().amax(1).numpy()
+
+
+def _spread(maps: np.ndarray, side: int) -> dict[str, float]:
+    entropy, radius = locality(maps, side)
     return {
-        "units": len(weight),
-        "side": side,
         "entropy_mean": float(entropy.mean()), "entropy_std": float(entropy.std()),
         "radius_mean": float(radius.mean()), "radius_std": float(radius.std()),
-        "pictures": base64.b64encode(scaled.tobytes()).decode(),
-        "pictures_units": len(shown),
     }  # fmt: skip
 
 
@@ -54,13 +79,15 @@ def locality(maps: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray]:
     return entropy, np.sqrt(square / even)
 
 
-def decode_pictures(measure: dict[str, Any]) -> np.ndarray:
-    """The `pictures` of `first_layer` as uint8 (units, H, W)."""
-    raw = np.frombuffer(base64.b64decode(measure["pictures"]), np.uint8)
-    return raw.reshape(measure["pictures_units"], measure["side"], measure["side"])
-
-
-MEASURES: dict[str, Callable[[nn.Module, Any, Data], dict[str, Any]]] = {"first_layer": first_layer}
+MEASURES: dict[str, Callable[[nn.Module, Any, Data], dict[str, Any]]] = {
+    "first_layer": first_layer,
+    "first_layer_initial": first_layer_initial,
+    "first_layer_spread": first_layer_spread,
+    "translated": translated,
+    "sharpness": sharpness,
+    "gradient_noise": gradient_noise,
+    **{f"probe_{target}": partial(linear_probe, target=target) for target in ("digits", "cifar10", "cifar100")},
+}
 
 
 def check_names(names: tuple[str, ...]) -> None:

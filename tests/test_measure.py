@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from mlp_lib.errors import UserError
-from mlp_lib.measure import check_names, decode_pictures, locality, measure
+from mlp_lib.measure import check_names, locality, measure
 from mlp_lib.models import build
+from mlp_lib.pictures import decode_pictures
 from mlp_lib.runs import make_run
 
 RUN = make_run(model="S-1/Wi-70", dataset="shapes", epochs=1)
@@ -62,3 +63,25 @@ def test_unknown_names_and_convolutions_are_one_line():
         check_names(("first_layer", "probes"))
     with pytest.raises(UserError, match="CNN-4 starts with a convolution"):
         measure(("first_layer",), build("CNN-4", 10, 32), RUN.but(model="CNN-4"), None)
+
+
+def test_the_initial_layer_is_the_one_that_training_starts_from(tmp_path):
+    from mlp_lib.pictures import encode
+    from mlp_lib.train import initial_model
+
+    run = RUN.but(seed=5)
+    start = initial_model(run, tmp_path)
+    other = build("S-1/Wi-70", 10, 32)
+    found = measure(("first_layer", "first_layer_initial", "first_layer_spread"), other, run, None)
+    assert found["first_layer_initial"] == measure(("first_layer",), start, run, None)["first_layer"]
+    spread, before, after = found["first_layer_spread"], found["first_layer_initial"], found["first_layer"]
+    for name in ("radius_mean", "radius_std", "entropy_mean", "entropy_std"):
+        assert spread[name] == after[name] and spread[f"initial_{name}"] == before[name] != after[name]
+    assert "pictures" not in spread and len(json.dumps(spread)) < 500
+    assert set(encode(np.ones((3, 4)), 2)) == {"pictures", "pictures_units"}
+
+
+def test_a_run_that_starts_from_another_has_no_initial_layer_of_its_own():
+    child = RUN.but(init={"run": RUN})
+    with pytest.raises(UserError, match=f"run {child.key} starts from another run's weights"):
+        measure(("first_layer_spread",), build("S-1/Wi-70", 10, 32), child, None)

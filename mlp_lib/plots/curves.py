@@ -95,7 +95,7 @@ def train_test_gap(frame: pd.DataFrame) -> Figure:
 
 
 def first_layers(pictures: dict[str, np.ndarray], columns: int = 8, rows: int = 3) -> Figure:
-    """First-layer weights as images, one panel a name; each (units, H, W) uint8 (`measure.decode_pictures`)."""
+    """First-layer weights as images, one panel a name; each (units, H, W) uint8 (`pictures.decode_pictures`)."""
     figure, axes = plt.subplots(1, len(pictures), figsize=(WIDTH, WIDTH / len(pictures) * rows / columns + 0.4))
     for axis, (name, units) in zip(np.atleast_1d(axes), pictures.items(), strict=True):
         shown = units[: columns * rows]

@@ -128,7 +128,7 @@ def table_of_plan(plan) -> pd.DataFrame:
             "model": run.model,
             "data": f"{run.dataset}, {run.train_examples:,} images",
             "augmentation": run.augment,
-            "epochs": run.epochs,
+            "epochs": run.epochs or f"{run.total_steps / run.steps_per_epoch:g} ({run.steps:,} steps)",
             "batch": run.batch_size,
             "lr": f"{run.lr:g}",
             "seed": run.seed,

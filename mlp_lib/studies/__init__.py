@@ -12,9 +12,9 @@ import pandas as pd
 from mlp_lib.errors import UserError
 from mlp_lib.records import FINISHED, Store, row_of
 from mlp_lib.runs import Run
-from mlp_lib.studies import controls, permutation, rq1, settings
+from mlp_lib.studies import augmentation, batch_size, controls, permutation, rq1, settings
 
-STUDIES = {study.NAME: study for study in (rq1, settings, controls, permutation)}
+STUDIES = {study.NAME: study for study in (rq1, settings, controls, permutation, augmentation, batch_size)}
 SIZES = ("smoke", "laptop", "overnight", "gpu", "paper")
 
 

@@ -1,0 +1,285 @@
+"""What changes with the batch size: figures and tables of chapter rq2-batch-size. No torch.
+
+Frames have one row a run, with architecture, budget, batch_size and optimizer (`studies.batch_size.Results`). Colours
+stand for families; the CNN without BatchNorm is the CNN's colour, dotted and hollow. A diverged run's test accuracy is
+chance, as it is for the rule; what was not measured is left out.
+"""
+
+from collections.abc import Iterable, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from mlp_lib.plots import tables
+from mlp_lib.plots.style import FAMILY_COLOURS, WIDTH
+from mlp_lib.records import curves
+from mlp_lib.rules import by_seed
+from mlp_lib.stats import paired_difference, t_interval
+from mlp_lib.studies.batch_size import CNN, JUDGE, JUDGED, MLP, PLAIN_CNN, VIT, Cell
+
+LOOKS = {
+    MLP: dict(color=FAMILY_COLOURS["B-MLP"], marker="o"),
+    CNN: dict(color=FAMILY_COLOURS["CNN"], marker="s"),
+    PLAIN_CNN: dict(color=FAMILY_COLOURS["CNN"], marker="s", ls=":", mfc="white"),
+    VIT: dict(color=FAMILY_COLOURS["ViT"], marker="^"),
+}
+BUDGETS = {"epochs": "equal epochs", "steps": "equal steps"}
+NAMES = {"lion": "LION", "sgd": "SGD", "adamw": "AdamW"}
+THEORY = {  # what a panel shows: the measure and its value, or a column of the frame
+    "gradient noise scale (examples)": ("gradient_noise", "noise_scale"),
+    "top Hessian eigenvalue": ("sharpness", "top_eigenvalue"),
+    "training loss (nats)": "train_loss",
+}
+
+
+def test_error(tuned: pd.DataFrame, optimizers: Sequence[str] = (JUDGE,)) -> Figure:
+    """Test error at the tuned learning rate against batch size, a line an architecture, 95% t-intervals between seeds;
+    a row of panels an optimiser, equal epochs left and equal steps right."""
+    figure, axes = plt.subplots(len(optimizers), 2, figsize=(WIDTH, 3.2 * len(optimizers)), sharey=True, squeeze=False)
+    for row, optimizer in zip(axes, optimizers, strict=True):
+        for axis, (budget, title) in zip(row, BUDGETS.items(), strict=True):
+            rows = tuned[(tuned["optimizer"] == optimizer) & (tuned["budget"] == budget)]
+            for architecture, look in LOOKS.items():
+                cell = rows[rows["architecture"] == architecture]
+                _line(axis, {b: 100 - _accuracies(c) for b, c in cell.groupby("batch_size")}, architecture, look)
+            axis.set_title(f"{NAMES[optimizer]}, {title}")
+            _batch_axis(axis, tuned["batch_size"])
+        row[0].set_ylabel("test error (%)")
+        _possible(row)
+    _legend(axes[0, 0])
+    plt.close(figure)
+    return figure
+
+
+def validation_against_lr(cells: Iterable[Cell]) -> Figure:
+    """Validation accuracy at every learning rate that was tried, a line a batch size: a vertical line through a panel
+    is what one fixed learning rate would have compared. LION at equal epochs; one seed, that of the choice."""
+    figure, axes = plt.subplots(1, len(JUDGED), figsize=(WIDTH, 3.2), sharey=True)
+    cells = [cell for cell in cells if cell.optimizer == JUDGE and cell.budget == "epochs"]
+    shades = _shades({cell.batch_size for cell in cells})
+    for axis, architecture in zip(axes, JUDGED, strict=True):
+        for cell in cells:
+            grid = cell.choice.grid[cell.choice.grid["status"] == "ok"]
+            if cell.architecture == architecture and len(grid):
+                axis.plot(grid["lr"].astype(float), grid["val_top1"].astype(float), color=shades[cell.batch_size],
+                          marker="o", markersize=4, label=f"batch {cell.batch_size:,}")  # fmt: skip
+        axis.set(xscale="log", xlabel="learning rate", title=architecture)
+    axes[0].set_ylabel("validation top-1 (%)")
+    _legend(axes[0])
+    plt.close(figure)
+    return figure
+
+
+def error_by_length(tuned: pd.DataFrame) -> Figure:
+    """Validation error against batch size, a line a training length: points of the learning curves of LION's runs at
+    equal epochs, whose learning rate was chosen for the last of them. Means over seeds."""
+    figure, axes = plt.subplots(1, len(JUDGED), figsize=(WIDTH, 3.2), sharey=True)
+    rows = tuned[(tuned["optimizer"] == JUDGE) & (tuned["budget"] == "epochs") & (tuned["status"] == "ok")]
+    points = curves(rows)
+    if "val_top1" not in points:
+        points = pd.DataFrame(columns=["architecture", "epoch", "batch_size", "val_top1"])
+    shades = _shades(points["epoch"].unique())
+    for axis, architecture in zip(axes, JUDGED, strict=True):
+        for epoch, part in points[points["architecture"] == architecture].groupby("epoch"):
+            mean = 100 - part.groupby("batch_size")["val_top1"].mean()
+            axis.plot(mean.index, mean, color=shades[epoch], marker="o", markersize=4, label=f"{epoch:g} epochs")
+        axis.set_title(architecture)
+        _batch_axis(axis, tuned["batch_size"])
+    axes[0].set_ylabel("validation error (%)")
+    _legend(axes[0])
+    plt.close(figure)
+    return figure
+
+
+def probe_error(probes: pd.DataFrame) -> Figure:
+    """Test error of the linear probe against the batch size of the training that made the features: at one learning
+    rate for all (dashed, a line a training length) and at that tuned for each batch size (solid)."""
+    figure, axes = plt.subplots(1, len(JUDGED), figsize=(WIDTH, 3.2), sharey=True)
+    for axis, architecture in zip(axes, JUDGED, strict=True):
+        rows = probes[probes["architecture"] == architecture]
+        rows = rows.assign(error=100 - probe_accuracy(rows))
+        lengths = sorted(rows["epochs"].unique())
+        for (budget, epochs), part in rows.groupby(["budget", "epochs"], sort=False):
+            strong = 0.35 + 0.65 * (lengths.index(epochs) + 1) / len(lengths)
+            look = {**LOOKS[architecture], "ls": "-" if budget == "tuned" else "--", "alpha": strong,
+                    "mfc": None if budget == "tuned" else "white"}  # fmt: skip
+            name = f"{'tuned lr' if budget == 'tuned' else 'one lr'}, {epochs:g} epochs"
+            _line(axis, {b: c.set_index("seed")["error"] for b, c in part.groupby("batch_size")}, name, look)
+        axis.set_title(architecture)
+        _batch_axis(axis, probes["batch_size"])
+        _legend(axis)
+    axes[0].set_ylabel("probe's test error (%)")
+    _possible(axes)
+    plt.close(figure)
+    return figure
+
+
+def theory(tuned: pd.DataFrame) -> Figure:
+    """Gradient noise scale, top Hessian eigenvalue and training loss at the end of training against batch size, for
+    LION; solid at equal epochs, dashed at equal steps, 95% t-intervals between seeds."""
+    figure, axes = plt.subplots(1, len(THEORY), figsize=(WIDTH, 3.0))
+    rows = tuned[(tuned["optimizer"] == JUDGE) & tuned["architecture"].isin(JUDGED) & (tuned["status"] == "ok")]
+    for axis, (label, where) in zip(axes, THEORY.items(), strict=True):
+        for (architecture, budget), part in rows.groupby(["architecture", "budget"], sort=False):
+            values = part.assign(value=_measured(part, where)).dropna(subset=["value"])
+            look = {**LOOKS[architecture], "ls": "-" if budget == "epochs" else "--"}
+            by_batch = {b: c.set_index("seed")["value"] for b, c in values.groupby("batch_size")}
+            _line(axis, by_batch, f"{architecture}, {BUDGETS[budget]}", look)
+        axis.set_title(label, fontsize=9)
+        if axis.containers and "loss" not in label:
+            axis.set_yscale("log", nonpositive="clip")
+        elif axis.containers:
+            axis.set_ylim(bottom=max(axis.get_ylim()[0], 0))
+        _batch_axis(axis, tuned["batch_size"])
+    _legend(axes[-1])
+    plt.close(figure)
+    return figure
+
+
+def table_of_differences(tuned: pd.DataFrame) -> pd.DataFrame:
+    """Test accuracy at the smallest and the largest batch size and the difference, paired by seed, for every line; of
+    each preset where there is a column `preset`."""
+    keys = [key for key in ("preset", "optimizer", "budget", "architecture") if key in tuned]
+    sizes = tuned.groupby("preset")["batch_size"].agg(["min", "max"]) if "preset" in keys else None
+    rows = []
+    for values, part in tuned.groupby(keys, sort=False):
+        cell = dict(zip(keys, values, strict=True))
+        ends = sizes.loc[cell["preset"]] if sizes is not None else tuned["batch_size"].agg(["min", "max"])
+        edges = sorted(part[part["at_edge"] & (part["status"] != "not run")]["batch_size"].unique())
+        rows.append(
+            {
+                "optimiser": NAMES[cell["optimizer"]],
+                "budget": BUDGETS[cell["budget"]],
+                "architecture": cell["architecture"],
+                **_ends(ends, [by_seed(part, batch_size=size) for size in ends], "test top-1 % [95%]"),
+                "lr at an edge": ", ".join(f"{size:,}" for size in edges) or "none",
+                **({"preset": cell["preset"]} if "preset" in keys else {}),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def table_of_probes(probes: pd.DataFrame) -> pd.DataFrame:
+    """The linear probe's test accuracy at the smallest and the largest upstream batch size, and the difference."""
+    ends, rows = probes["batch_size"].agg(["min", "max"]), []
+    for (architecture, budget, epochs), part in probes.groupby(["architecture", "budget", "epochs"], sort=False):
+        accuracy = part.assign(probe=probe_accuracy(part)).set_index("seed")
+        scores = [accuracy[accuracy["batch_size"] == size]["probe"].dropna() for size in ends]
+        rows.append(
+            {
+                "architecture": architecture,
+                "learning rate": "tuned for each batch size" if budget == "tuned" else f"{part['lr'].iloc[0]:g}",
+                "epochs": f"{epochs:g}",
+                **_ends(ends, scores, "probe's test top-1 % [95%]"),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _ends(sizes: Iterable[int], scores: Sequence[pd.Series], what: str) -> dict[str, str]:
+    """Columns for the scores, by seed, at the smallest and at the largest batch size."""
+    smallest, largest = (t_interval(values).text() for values in scores)
+    return {
+        "batch sizes": " and ".join(f"{size:,}" for size in sizes),
+        f"smallest, {what}": smallest,
+        "largest": largest,
+        "largest - smallest, points [95%]": paired_difference(scores[1], scores[0]).text(),
+    }
+
+
+def table_of_choices(cells: Iterable[Cell]) -> pd.DataFrame:
+    """How each cell's learning rate was chosen: validation top-1 at every lr tried, in rising order."""
+    rows = []
+    for cell in cells:
+        grid = cell.choice.grid
+        if (grid["status"] == "given").all():
+            continue
+        tried = [
+            f"{lr:.2g}: {f'{value:.1f}' if status == 'ok' else status}"
+            for lr, value, status in zip(grid["lr"], grid["val_top1"], grid["status"], strict=True)
+        ]
+        rows.append(
+            {
+                "optimiser": NAMES[cell.optimizer],
+                "budget": BUDGETS.get(cell.budget, "upstream"),
+                "architecture": cell.architecture,
+                "batch": f"{cell.batch_size:,}",
+                "lr: validation top-1 %": ", ".join(tried),
+                "chosen": f"{cell.choice.lr:.2g}" if cell.choice.final else "open",
+                "at edge": "yes" if cell.choice.at_edge and cell.choice.final else "no",
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def table_of_plan(plan) -> pd.DataFrame:
+    """`tables.table_of_plan` with the optimiser, the CNN's normalisation and the steps of each run."""
+    table = tables.table_of_plan(plan).drop(columns="epochs")
+    table["model"] = [run.model + (", no BatchNorm" if run.norm == "none" else "") for run in plan.runs]
+    table.insert(table.columns.get_loc("batch") + 1, "steps", [f"{run.total_steps:,}" for run in plan.runs])
+    table.insert(table.columns.get_loc("lr"), "optimiser", [NAMES[run.optimizer] for run in plan.runs])
+    return table
+
+
+def probe_accuracy(probes: pd.DataFrame) -> pd.Series:
+    """The probe's test top-1 in percent for each row; nan where it was not measured."""
+    return pd.Series([next((m["test_top1"] for name, m in _measures(row).items() if name.startswith("probe_")), np.nan)
+                      for row in probes.to_dict("records")], probes.index, dtype=float)  # fmt: skip
+
+
+def _measured(rows: pd.DataFrame, where: str | tuple[str, str]) -> pd.Series:
+    if isinstance(where, str):
+        return rows[where] if where in rows else pd.Series(np.nan, rows.index)
+    name, field = where
+    return pd.Series([_measures(row).get(name, {}).get(field) for row in rows.to_dict("records")], rows.index, float)
+
+
+def _measures(row: dict) -> dict:
+    found = row.get("measures")
+    return found if isinstance(found, dict) else {}
+
+
+def _accuracies(cell: pd.DataFrame) -> pd.Series:
+    return by_seed(cell) if len(cell) else pd.Series(dtype=float)
+
+
+def _line(axis, by_batch: dict[int, pd.Series], label: str, look: dict) -> None:
+    """Means over seeds with 95% t-intervals against batch size; batch sizes without a value are left out."""
+    estimates = {size: t_interval(values.dropna()) for size, values in sorted(by_batch.items()) if values.notna().any()}
+    if not estimates:
+        return
+    means = [e.mean for e in estimates.values()]
+    below, above = zip(*(e.interval or (e.mean, e.mean) for e in estimates.values()), strict=True)
+    spread = [np.subtract(means, below), np.subtract(above, means)]
+    axis.errorbar(list(estimates), means, yerr=spread, label=label, capsize=3, markersize=5, lw=1.6, elinewidth=1,
+                  **{k: v for k, v in look.items() if v is not None})  # fmt: skip
+
+
+def _batch_axis(axis, sizes: Iterable[int]) -> None:
+    ticks = sorted({int(size) for size in sizes})
+    axis.set_xscale("log", base=2)
+    axis.set_xlim(ticks[0] / 1.25, ticks[-1] * 1.25)
+    axis.set_xticks(ticks, [f"{size:,}" for size in ticks], fontsize=8)
+    axis.set_xticks([], minor=True)
+    axis.set_xlabel("batch size")
+
+
+def _shades(values: Iterable[float]) -> dict[float, tuple]:
+    """A colour a value, dark to light in their order."""
+    ordered = sorted(values)
+    return dict(zip(ordered, plt.get_cmap("viridis")(np.linspace(0, 0.85, len(ordered))), strict=True))
+
+
+def _legend(axis) -> None:
+    if axis.get_legend_handles_labels()[0]:
+        axis.legend(fontsize=7.5, handlelength=2.8)  # long enough to tell dashes from dots
+
+
+def _possible(axes) -> None:
+    """An interval of few seeds may reach beyond what an error in percent can be; the panel does not."""
+    for axis in axes:
+        if axis.containers:
+            low, high = axis.get_ylim()
+            axis.set_ylim(max(low, 0), min(high, 100))
