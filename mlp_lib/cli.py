@@ -345,6 +345,27 @@ def book(
     typer.echo(f"the book is at {index}")
 
 
+@app.command()
+def bench(
+    size: Annotated[str, typer.Option(help="full, three minutes on two cores; or tiny, which only shows that it works")]
+    = "full",
+    out: Annotated[Path, typer.Option(help="file of results; the README quotes data/bench.json")]
+    = Path("_build/bench.json"),
+    check: Annotated[bool, typer.Option("--check", help="exit code 1 when a promise is missed")] = False,
+) -> None:
+    """Measure speed and memory beside what a user would pick instead, as ratios. For an idle machine, in a checkout."""
+    from mlp_lib.records import REPOSITORY
+
+    if not (REPOSITORY / "benchmarks").is_dir():
+        raise UserError(f"benchmarks/ is not in {REPOSITORY}; bench runs in a checkout of the project, not installed")
+    sys.path.insert(0, str(REPOSITORY))
+    from benchmarks.suite import run
+
+    _, kept = run(size, out, say=typer.echo)
+    if check and not kept:
+        raise typer.Exit(1)
+
+
 def _last_line(wanted: bool, **content: Any) -> None:
     if wanted:
         typer.echo(json.dumps(content))

@@ -18,8 +18,10 @@ from mlp_lib.splits import split_indices
 
 __all__ = [
     "FACTS", "Facts", "ImageSet", "at_hand", "canonical_name", "data_root", "facts", "fetch", "load",
-    "pixel_permutation", "resize", "split_indices", "train_count",
+    "pixel_permutation", "resize", "resolved", "split_indices", "train_count",
 ]  # fmt: skip
+
+KEPT_PIXELS = 2**26  # of sets that `load` keeps: 64 MB
 
 
 @dataclass(frozen=True)
@@ -49,14 +51,14 @@ def facts(name: str, root: Path | str | None = None) -> Facts:
     if name in FACTS:
         return FACTS[name]
     if user_sets.is_user_set(name):
-        return user_sets.facts(name, _resolved(root))
+        return user_sets.facts(name, resolved(root))
     raise UserError(f"there is no data set {name!r}: choose one of {', '.join(FACTS)}, or npz:NAME or folder:NAME")
 
 
 def at_hand(name: str) -> bool:
     """Whether `facts` can say something: not so for a set of somebody else's whose images are not here."""
     name = canonical_name(name)
-    return name in FACTS or not user_sets.is_user_set(name) or user_sets.at_hand(name, _resolved(None))
+    return name in FACTS or not user_sets.is_user_set(name) or user_sets.at_hand(name, resolved(None))
 
 
 def data_root() -> Path:
@@ -66,15 +68,19 @@ def data_root() -> Path:
 
 
 def load(name: str, root: Path | str | None = None) -> ImageSet:
-    """The whole set, kept for the life of the process. `root` defaults to `data_root()`.
+    """The whole set. `root` defaults to `data_root()`. A small one is kept for the life of the process.
 
+    Of a large one `loaders` keeps what a run reads; with the whole beside it the images would be in memory twice.
     Raises UserError when the set is unknown, absent, incomplete or damaged, saying which.
     """
-    facts(name, root)
-    return _load(canonical_name(name), _resolved(root))
+    f = facts(name, root)
+    pixels = (f.train_size + f.test_size) * f.channels * f.resolution**2
+    read = _load if pixels <= KEPT_PIXELS else _load.__wrapped__
+    return read(canonical_name(name), resolved(root))
 
 
-def _resolved(root: Path | str | None) -> Path:
+def resolved(root: Path | str | None) -> Path:
+    """The folder of image sets that `root` means."""
     return (data_root() if root is None else Path(root).expanduser()).resolve()
 
 
@@ -102,7 +108,7 @@ def fetch(name: str, root: Path | str | None = None) -> Path:
     opened only after its MD5 agrees, and a damaged file is taken from it again. A folder of one's own is decoded.
     Raises UserError on an unknown name and when the network, the server or the disk fails.
     """
-    known, root = facts(name, root), _resolved(root)
+    known, root = facts(name, root), resolved(root)
     if user_sets.is_user_set(name):
         images = load(name, root).facts
         print(f"{known.name}: nothing to fetch; {images.train_size:,} + {images.test_size:,} images are at hand")

@@ -5,6 +5,8 @@ per (seed, epoch, example) or, for order and MixUp, per (seed, epoch): a batch c
 """
 
 from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -40,7 +42,7 @@ class Data(NamedTuple):
 
     def normalise(self, images: Tensor) -> Tensor:
         """uint8 (B, C, H, W) -> float32, zero mean and unit variance by the data set's statistics."""
-        return (images.float() - self.mean) / self.std
+        return images.to(torch.float32, copy=True).sub_(self.mean).div_(self.std)
 
     def permute(self, images: Tensor) -> Tensor:
         """Apply the fixed permutation of pixel positions, if the run has one."""
@@ -50,25 +52,41 @@ class Data(NamedTuple):
 
 
 def load_data(run, device: torch.device | str = "cpu", root=None) -> Data:
-    """Everything a run reads, at its resolution, on `device`. Raises UserError where the images are missing."""
-    images = datasets.load(run.dataset, root)
-    facts = images.facts
-    train, val = datasets.split_indices(images.train_labels, run.split, run.subset, facts.num_classes)
+    """Everything a run reads, at its resolution, on `device`; kept for the next run that reads the same.
 
-    def split(pixels: np.ndarray, labels: np.ndarray) -> Split:
-        resized = datasets.resize(pixels, run.pixels)
+    Raises UserError where the images are missing. Shared: do not write into its tensors.
+    """
+    reads = (run.dataset, run.split, run.subset, run.pixels, run.permute_seed)
+    return _load_data(*reads, torch.device(device), datasets.resolved(root))
+
+
+@lru_cache(maxsize=2)  # a run's own, and that of a probe or a parent
+def _load_data(
+    dataset: str, kind: str, subset: int | None, pixels: int, permute_seed: int | None, device: torch.device, root: Path
+) -> Data:
+    images = datasets.load(dataset, root)
+    facts = images.facts
+    train, val = datasets.split_indices(images.train_labels, kind, subset, facts.num_classes)
+
+    def part(index: np.ndarray) -> Split:
+        if len(index) == len(images.train_labels):  # all, in order: no second copy in memory
+            return split(images.train_images, images.train_labels)
+        return split(images.train_images[index], images.train_labels[index])
+
+    def split(raw: np.ndarray, labels: np.ndarray) -> Split:
+        resized = datasets.resize(raw, pixels)
         return Split(torch.from_numpy(np.ascontiguousarray(resized)).to(device), torch.from_numpy(labels).to(device))
 
     def statistic(values: tuple[float, ...]) -> Tensor:
         return torch.tensor(values, device=device).mul(255).view(-1, 1, 1)
 
     permutation = None
-    if run.permute_seed is not None:
-        order = datasets.pixel_permutation(facts.channels, run.pixels, run.permute_seed)
+    if permute_seed is not None:
+        order = datasets.pixel_permutation(facts.channels, pixels, permute_seed)
         permutation = torch.from_numpy(order).to(device)
     return Data(
-        train=split(images.train_images[train], images.train_labels[train]),
-        val=split(images.train_images[val], images.train_labels[val]),
+        train=part(train),
+        val=part(val),
         test=split(images.test_images, images.test_labels),
         mean=statistic(facts.mean),
         std=statistic(facts.std),
@@ -90,7 +108,7 @@ def epoch_batches(run, data: Data, epoch: int, start: int = 0) -> Iterator[Batch
         lambdas = augment.mixup_lambda(augmentation, run.seed, epoch, n // size).to(device)
     for step in range(start, n // size):
         index = order[step * size : (step + 1) * size]
-        images = data.normalise(data.train.images[index])  # (B, C, H, W)
+        images = data.normalise(data.train.images.index_select(0, index))  # (B, C, H, W); indexing copies by the pixel
         images = augment.apply(images, index, draws, augmentation)
         targets = augment.soft_targets(data.train.labels[index], data.num_classes, run.label_smoothing)
         if lambdas is not None:

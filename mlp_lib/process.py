@@ -1,5 +1,6 @@
-"""What a process inherits and how it is stopped."""
+"""What a process inherits, how it is stopped, and what it does with the memory that it frees."""
 
+import ctypes
 import os
 import signal
 import threading
@@ -41,3 +42,16 @@ def on_signal(act: Callable[[], None]) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def keep_freed_memory() -> bool:
+    """Have the C library keep freed memory for the next allocation; False where it cannot be asked to (no glibc).
+
+    glibc gives a freed block of megabytes back to the system, and taking it anew costs a page fault every 4 KiB. A
+    training step on a CPU frees and takes all its activations: without this it is 10 to 25% slower, and needs as much.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
+    if mallopt is None:
+        return False
+    trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD in malloc.h
+    return bool(mallopt(mmap_threshold, 32 * 2**20) and mallopt(trim_threshold, 2**31 - 1))  # the largest it accepts

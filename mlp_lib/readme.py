@@ -1,8 +1,9 @@
-"""The README's tables of what to run and what to expect, made from the grids and the records, so that they cannot age.
+"""The README's tables: what to run and what to expect, from grids and records, and speed, from data/bench.json.
 
-`make readme` writes it; a test compares. No training.
+`make readme` writes them and a test compares, so that they cannot age. No training.
 """
 
+import json
 from pathlib import Path
 
 import pandas as pd
@@ -12,7 +13,7 @@ from mlp_lib.records import REPOSITORY, Store
 from mlp_lib.stats import t_interval
 from mlp_lib.studies import rq1
 
-START = "<!-- {}: written by `make readme` from data/runs; do not edit by hand -->"
+START = "<!-- {}: written by `make readme` from data; do not edit by hand -->"
 END = "<!-- /{} -->"
 MACHINES = {
     "smoke": "a minute, no data",
@@ -73,7 +74,48 @@ def _expected(frame: pd.DataFrame) -> str:
     return "<br>".join([*cells, *rest])
 
 
-TABLES = {"results": results, "chapters": chapters}
+def speed(store: Store) -> str:
+    """The table of speed in Markdown, as the last kept `bench` found it beside the records' folder."""
+    path = store.folder.parent / "bench.json"
+    if not path.exists():
+        return "Not measured yet."
+    m = json.loads(path.read_text(encoding="utf-8"))
+    precision, promised = m["auto_precision"], m["thresholds"]
+
+    def share(kind: str) -> str:
+        if m[f"matmul_share_{kind}"] is None:
+            return "no such units here"
+        step, best = (m[f"{name}_flops_{kind}"] / 1e9 for name in ("step", "matmul"))
+        return f"{m[f'matmul_share_{kind}']:.0%} ({step:,.0f} of {best:,.0f} GFLOP/s)"
+
+    loop, bare = (m[f"{name}_{precision}_images_per_second"] for name in ("loop", "bare"))
+    tried = ", ".join(f"{one['model']} {one['choice']} ({one['over_other']:.2f})" for one in m["auto_tried"])
+    where = f"{m['batch_size']} images of {m['resolution']} pixels a batch"
+    rows = [
+        (f"the whole loop, with {m['augment'].replace('+', ', ')}, over bare forward, backward and update on random "
+         f"numbers: {m['model']}, {where}, {precision}",
+         f"{m['step_share']:.0%} ({loop:,.0f} of {bare:,.0f} images/s)", f"at least {promised['step_share']:.0%}"),
+        ("the same loop in bf16 over fp32", f"{m['bf16_over_fp32']:.2f} times", ""),
+        ("the automatic precision, over the other one", tried, "never the slower, but for ties within "
+         f"{1 - promised['auto_over_other']:.0%}"),
+        *((f"a training step of {m['wide_model']} over the best matrix product of the same process, {kind}",
+           share(kind), f"at least {promised[f'matmul_share_{kind}']:.0%}{note}")
+          for kind, note in (("fp32", ""), ("bf16", ", where the processor has units for it"))),
+        (f"peak memory of training {m['model']}, {where}, all included", f"{m['peak_gb']:.2f} GB on {m['peak_data']}",
+         f"at most {promised['peak_gb']} GB"),
+        (f"the loop over one with torch's DataLoader and torchvision's transforms ({m['dataloader_workers']} workers, "
+         "the best number here)", f"{m['over_dataloader']:.1f} times", ""),
+        ("the loop over one in the paper's manner: fp32, the same DataLoader, loss and accuracy read at every step",
+         f"{m['over_paper_loop']:.1f} times", ""),
+    ]  # fmt: skip
+    idle = "idle" if m["idle"] else f"not idle, with a load of {m['load_before']:.1f}: take these as provisional"
+    lines = ["| | measured | promised |", "|---|---|---|", *(f"| {' | '.join(row)} |" for row in rows), ""]
+    lines.append(f"{m['hardware']}, {m['threads']} threads, torch {m['torch']}, {m['date'][:10]}. Medians of "
+                 f"{m['rounds']} rounds that took turns in one process; the machine was {idle}.")  # fmt: skip
+    return "\n".join(lines)
+
+
+TABLES = {"results": results, "chapters": chapters, "speed": speed}
 
 
 def update(path: Path = REPOSITORY / "README.md", store: Store | None = None) -> bool:

@@ -23,6 +23,7 @@ from mlp_lib import augment, loaders, optim
 from mlp_lib.errors import UserError
 from mlp_lib.loaders import Batch, Data, Split
 from mlp_lib.models import build_for, has_batch_norm
+from mlp_lib.process import keep_freed_memory
 
 CHECK_EVERY = 100  # steps between looks at the running loss: a non-finite one stops the run at the same step anywhere
 SAVE_SECONDS = 60.0
@@ -100,6 +101,8 @@ def train(
     Raises UserError for what cannot start: missing data, a damaged checkpoint, splitting with BatchNorm.
     """
     device = pick_device(how.device)
+    if device.type == "cpu":
+        keep_freed_memory()
     if how.threads:
         torch.set_num_threads(how.threads)
     weights.mkdir(parents=True, exist_ok=True)
@@ -118,7 +121,7 @@ def train(
         if precision == "auto":
             precision = faster_precision(model, run, data)
         torch.manual_seed(augment.stream_seed("dropout", run.seed))
-        loop = _Loop(run, model, data, how, precision, saved)
+        loop = Loop(run, model, data, how, precision, saved)
         status = loop.go(weights, keep_epochs, on_progress, should_stop)
     metrics: dict[str, float] = {}
     if status == "ok":
@@ -136,8 +139,8 @@ def train(
     return outcome, (model.eval() if status == "ok" else None)
 
 
-class _Loop:
-    """The state that a checkpoint holds, and the loop over it."""
+class Loop:
+    """The state that a checkpoint holds, and the loop over it. `saved` is what `_save` wrote, None at the start."""
 
     def __init__(self, run, model: nn.Module, data: Data, how: How, precision: str, saved: dict[str, Any] | None):
         self.run, self.model, self.data, self.precision = run, model, data, precision
@@ -164,10 +167,7 @@ class _Loop:
         while self.step < total:
             epoch, start = divmod(self.step, per_epoch)
             for batch in loaders.epoch_batches(run, self.data, epoch, start):
-                optim.set_learning_rate(self.optimizer, optim.learning_rate(run, self.step))
-                self.running += self._update(batch)
-                self.step += 1
-                self.running_steps += 1
+                self.take_step(batch)
                 if self.step % CHECK_EVERY == 0 or self.step in points or self.step in keep:
                     if not math.isfinite(self.running.item()):
                         self.loop_seconds += time.perf_counter() - clock
@@ -194,6 +194,13 @@ class _Loop:
         self.loop_seconds += time.perf_counter() - clock
         return "ok"
 
+    def take_step(self, batch: Batch) -> None:
+        """Train on one batch. Nothing here waits for the device."""
+        optim.set_learning_rate(self.optimizer, optim.learning_rate(self.run, self.step))
+        self.running += self._update(batch)
+        self.step += 1
+        self.running_steps += 1
+
     def _update(self, batch: Batch) -> Tensor:
         """One step of the optimiser; the loss before it, on the device. Out of memory: the batch is split further."""
         while True:
@@ -209,6 +216,7 @@ class _Loop:
         if self.run.clip is not None:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.run.clip)
         self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)  # their memory is for the next batch, or for an evaluation
         return loss
 
     def _add_point(self) -> None:

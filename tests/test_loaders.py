@@ -123,3 +123,31 @@ def test_images_come_at_the_runs_resolution():
     data = load_data(make_run(model="B-2/Wi-32", dataset="digits", epochs=1, resolution=12, permute_seed=0))
     assert data.train.images.shape[1:] == (1, 12, 12) and data.train.images.dtype == torch.uint8
     assert data.permutation.shape == (144,)
+
+
+def test_what_runs_read_alike_is_in_memory_once(monkeypatch):
+    run = make_run(**ALL)
+    assert load_data(run) is load_data(run.but(seed=1, model="S-1/Wi-8", augment="flip"))
+    assert load_data(run) is not load_data(run.but(subset=299))
+    everything = load_data(run.but(subset=None, split="all"))
+    assert np.shares_memory(everything.train.images.numpy(), datasets.load("shapes").train_images)
+    kept = datasets.load("digits")
+    assert datasets.load("digits") is kept
+    monkeypatch.setattr(datasets, "KEPT_PIXELS", 1000)  # now it is a large one
+    again = datasets.load("digits")
+    assert again is not kept and again.fingerprint == kept.fingerprint
+
+
+def test_another_folder_of_images_is_another_set(tmp_path, monkeypatch):
+    run_data = []
+    for name, grey in (("one", 10), ("two", 200)):
+        folder = tmp_path / name / "mine"
+        folder.mkdir(parents=True)
+        for part in ("train", "test"):
+            images = np.full((20, 8, 8, 3), grey, np.uint8)
+            images[0, :4] += 20  # else it has no variance, and is refused
+            np.savez(folder / f"{part}.npz", images=images, labels=np.arange(20) % 2)
+        monkeypatch.setenv("MLP_LIB_DATA", str(tmp_path / name))
+        run = make_run(model="S-1/Wi-8", dataset="npz:mine", epochs=1, batch_size=4)
+        run_data.append(load_data(run).train.images)
+    assert [int(images[-1, 0, -1, -1]) for images in run_data] == [10, 200]

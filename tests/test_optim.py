@@ -5,7 +5,9 @@ import math
 import numpy as np
 import pytest
 import torch
+from lion_pytorch import foreach
 
+from mlp_lib import optim
 from mlp_lib.optim import learning_rate, make_optimizer, set_learning_rate
 from mlp_lib.runs import make_run
 
@@ -42,6 +44,41 @@ def test_lion_is_the_published_algorithm(betas):
         m = beta2 * m + (1 - beta2) * g
         expected.append(w)
     np.testing.assert_allclose(trajectory(run, start, gradients, lrs), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("block", [16, 100, optim.BLOCK])
+def test_lion_in_blocks_is_lion_pytorchs_to_the_last_bit(monkeypatch, block, threads):
+    monkeypatch.setattr(optim, "BLOCK", block)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    torch.manual_seed(0)
+    shapes = [(), (1,), (7,), (100, 3), (33, 17), (130, 1000)] + [(3, 100_001)] * (block == optim.BLOCK)
+    ours, theirs = ([torch.nn.Parameter(torch.randn(s)) for s in shapes] for _ in range(2))
+    for a, b in zip(ours, theirs, strict=True):
+        b.data.copy_(a.data)
+    one = make_optimizer(make_run(**BASE, epochs=1, lr=0.01, weight_decay=0.3), ours)
+    other = foreach.Lion(theirs, lr=0.01, betas=(0.9, 0.99), weight_decay=0.3)
+    for step in range(4):
+        for number, (a, b) in enumerate(zip(ours, theirs, strict=True)):
+            a.grad = None if (step, number) == (0, 2) else torch.randn_like(a) * 10 ** torch.randn_like(a)
+            b.grad = None if a.grad is None else a.grad.clone()
+        one.step()
+        other.step()
+        assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
+    torch.set_num_threads(before)
+    states = one.state_dict(), other.state_dict()  # what a checkpoint holds
+    assert states[0]["param_groups"][0].keys() == states[1]["param_groups"][0].keys()
+    for number, state in states[1]["state"].items():
+        assert torch.equal(states[0]["state"][number]["exp_avg"], state["exp_avg"])
+
+
+def test_lion_takes_parameters_that_are_not_contiguous():
+    parameter = torch.nn.Parameter(torch.ones(3, 4).t())
+    optimizer = make_optimizer(make_run(**BASE, epochs=1, lr=0.5), [parameter])
+    parameter.grad = torch.full_like(parameter, -2.0)
+    optimizer.step()
+    assert torch.equal(parameter, torch.full((4, 3), 1.5))
 
 
 def test_sgd_has_heavy_ball_momentum_and_coupled_decay():

@@ -1,0 +1,9 @@
+"""Speed and memory of training, as ratios within one process: `make bench`.
+
+timing.py      rounds that take turns, so that a drift of the machine falls on all alike
+machine.py     what is measured on, and whether it is idle
+ours.py        the loop of `mlp_lib.train` beside a bare one, both precisions, and this process's matrix products
+others.py      torch's DataLoader with torchvision's transforms, and a loop in the paper's own manner
+memory.py      the peak of a training in a process of its own
+suite.py       sizes, thresholds, and the file of results
+"""
