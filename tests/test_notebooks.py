@@ -1,7 +1,9 @@
 """Every notebook is committed clean, declares what the build injects, and runs from nothing at the smoke preset."""
 
 import re
+from importlib import import_module
 from pathlib import Path
+from pkgutil import iter_modules
 
 import nbformat
 import pytest
@@ -54,10 +56,14 @@ def test_says_what_it_is_where_it_is_shared(notebook):
 
 
 def test_figures_are_described_in_words(notebook):
-    returns = {name: getattr(value, "__annotations__", {}).get("return") for name, value in vars(plots).items()}
-    functions = [name for name, kind in returns.items() if kind is Figure]
+    rooms = [plots, *(import_module(f"mlp_lib.plots.{room.name}") for room in iter_modules(plots.__path__))]
+    functions = {
+        name for room in rooms for name, value in vars(room).items()
+        if getattr(value, "__annotations__", {}).get("return") is Figure
+    }  # fmt: skip
+    assert {"training_length", "forest", "test_error"} <= functions
     for cell in code_cells(notebook):
-        if re.search(rf"plots\.({'|'.join(functions)})\(", cell.source):
+        if re.search(rf"\b[a-z]+\.({'|'.join(sorted(functions))})\(", cell.source):
             alt = cell.metadata.get("mystnb", {}).get("image", {}).get("alt", "")
             assert len(alt.split()) >= 3, f"no mystnb.image.alt in the metadata of the cell: {cell.source}"
 
