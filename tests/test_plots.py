@@ -83,12 +83,6 @@ def test_figures_of_nothing_are_empty_not_errors():
     assert not plots.train_test_gap(nothing).axes[0].lines
 
 
-def test_table_of_variants_is_paired_by_seed():
-    changed = frame().iloc[:3].assign(test_top1=[55.0, 56.0, 57.0], variant="schedule=cosine")
-    table = plots.table_of_variants(frame(), changed)
-    assert table["difference, points [95%]"].tolist() == ["1.00 [1.00, 1.00] n=3"]
-
-
 def test_table_of_precision_compares_replicates_of_one_run_only_where_both_are_there():
     half, full = frame(precision="bf16"), frame(precision="fp32").iloc[:3]
     full["test_top1"] += 0.5

@@ -10,12 +10,11 @@ from mlp_lib.plots.tables import (
     table_of_choices,
     table_of_plan,
     table_of_precision,
-    table_of_variants,
     table_of_verdicts,
 )
 
 __all__ = [
     "FAMILY_COLOURS", "WIDTH", "error_against_compute", "first_layers", "image_grid", "shown", "table_of_cells",
-    "table_of_choices", "table_of_plan", "table_of_precision", "table_of_variants", "table_of_verdicts",
+    "table_of_choices", "table_of_plan", "table_of_precision", "table_of_verdicts",
     "train_test_gap", "training_length", "use_style",
 ]  # fmt: skip

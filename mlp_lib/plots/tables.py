@@ -47,24 +47,6 @@ def _papers_number(paper: pd.DataFrame, cell: dict) -> str:
     return "<br>".join(texts) or "none"
 
 
-def table_of_variants(frame: pd.DataFrame, variants: pd.DataFrame) -> pd.DataFrame:
-    """What one changed setting does to the first cell without augmentation: paired by seed, in points of test top-1."""
-    rows = []
-    if "test_top1" not in variants or "test_top1" not in frame:
-        return pd.DataFrame({"change": variants["variant"].unique(), "test top-1 % [95%]": "not run"})
-    base = frame[(frame["model"] == variants["model"].iloc[0]) & ~frame["augmented"]].set_index("seed")["test_top1"]
-    for variant, runs in variants.groupby("variant", sort=False):
-        changed = runs.set_index("seed")["test_top1"]
-        rows.append(
-            {
-                "change": variant,
-                "test top-1 % [95%]": t_interval(changed.dropna()).text(),
-                "difference, points [95%]": paired_difference(changed, base).text(2),
-            }
-        )
-    return pd.DataFrame(rows)
-
-
 def table_of_precision(replicates: pd.DataFrame) -> pd.DataFrame:
     """fp32 minus bf16 in points of test top-1, paired by seed, for every cell whose runs were trained in both.
 
