@@ -15,10 +15,9 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from mlp_lib.architectures import family_of
-from mlp_lib.records import FINISHED
 from mlp_lib.runs import Run, make_run
 from mlp_lib.studies import parameters
-from mlp_lib.studies.tuning import Choice, Ensure, choose_lr, grid_runs, not_run
+from mlp_lib.studies.tuning import Choice, Ensure, choose_lr, ended, grid_runs, not_run
 
 NAME = "rq2-augmentation"
 TITLE = "The role of augmentation: what it is worth in points, in examples and in first-layer weights"
@@ -118,7 +117,7 @@ class Results:
     @property
     def complete(self) -> bool:
         """Every learning rate is chosen, and every run has ended."""
-        return all(cell.choice.final for cell in self.cells) and bool(self.frame["status"].isin(FINISHED).all())
+        return ended(self.cells, self.frame)
 
     @property
     def sufficient(self) -> bool:
@@ -146,8 +145,6 @@ def resolve(preset: str, **changes: Any) -> Preset:
     """
     if preset in PRESETS:
         changes["subset"] = changes.get("subset") or PRESETS[preset].subset
-        if (model := changes.pop("model", None)) is not None:
-            changes["models"] = tuple(model if family_of(m) == "B-MLP" else m for m in PRESETS[preset].models)
     chosen = parameters.preset_with(PRESETS, preset, changes)
     collect(chosen, not_run)  # every run is made, and so validated, before anything is trained
     return chosen

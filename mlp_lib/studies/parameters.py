@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from mlp_lib.architectures import family_of
 from mlp_lib.errors import UserError
 
 
@@ -26,13 +27,17 @@ class Parameters(BaseModel):
 def preset_with(presets: dict[str, Any], name: str, changes: dict[str, Any]) -> Any:
     """The preset of that name (a frozen dataclass) with its fields replaced by `changes`; None changes nothing.
 
-    A data set other than the preset's comes whole unless `subset` is given too. Raises UserError for an unknown
+    A data set other than the preset's comes whole unless `subset` is given too. Where the preset has `models`, a change
+    of `model` replaces its B-MLP, so that a reader can put any MLP in its place. Raises UserError for an unknown
     preset or field, and for an empty list.
     """
     if name not in presets:
         raise UserError(f"unknown preset {name!r}; there are: {', '.join(presets)}")
     chosen = presets[name]
     changes = {k: v for k, v in changes.items() if v is not None}
+    if "model" in changes and hasattr(chosen, "models"):
+        model = changes.pop("model")
+        changes["models"] = tuple(model if family_of(m) == "B-MLP" else m for m in chosen.models)
     known = [field.name for field in fields(chosen)]
     unknown = sorted(set(changes) - set(known))
     if unknown:

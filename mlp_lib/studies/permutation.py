@@ -13,10 +13,9 @@ import pandas as pd
 
 from mlp_lib import rules
 from mlp_lib.architectures import family_of, parse
-from mlp_lib.records import FINISHED
 from mlp_lib.runs import Run, make_run
 from mlp_lib.studies import parameters
-from mlp_lib.studies.tuning import TUNING_SEED, Choice, Ensure, choose_lr, grid_runs, not_run
+from mlp_lib.studies.tuning import TUNING_SEED, Choice, Ensure, choose_lr, ended, grid_runs, not_run
 
 NAME = "rq1-permutation"
 TITLE = "A fixed permutation of the pixels: MLPs, a CNN, a ViT and a Mixer"
@@ -105,7 +104,7 @@ class Results:
     @property
     def complete(self) -> bool:
         """Every learning rate is chosen, and every run has ended."""
-        return all(cell.choice.final for cell in self.cells) and bool(self.frame["status"].isin(FINISHED).all())
+        return ended(self.cells, self.frame)
 
     @property
     def sufficient(self) -> bool:
@@ -119,9 +118,6 @@ def resolve(preset: str, **changes: Any) -> Preset:
 
     Raises UserError for unknown names and for values with which no run can be made, before anything is trained.
     """
-    model = changes.pop("model", None)
-    if model is not None and preset in PRESETS:
-        changes["models"] = tuple(model if family_of(m) == "B-MLP" else m for m in PRESETS[preset].models)
     chosen = parameters.preset_with(PRESETS, preset, changes)
     collect(chosen, not_run)
     return chosen

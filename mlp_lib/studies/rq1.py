@@ -13,10 +13,9 @@ from typing import Any
 import pandas as pd
 
 from mlp_lib.architectures import family_of
-from mlp_lib.records import FINISHED
 from mlp_lib.runs import Run, make_run
 from mlp_lib.studies import parameters
-from mlp_lib.studies.tuning import Choice, choose_lr, grid_runs, not_run
+from mlp_lib.studies.tuning import Choice, choose_lr, ended, grid_runs, not_run
 
 NAME = "rq1"
 TITLE = "From scratch: MLPs and a CNN, with and without augmentation"
@@ -114,7 +113,7 @@ class Results:
     @property
     def complete(self) -> bool:
         """Every learning rate is chosen, and every run has ended."""
-        return all(cell.choice.final for cell in self.cells) and bool(self.frame["status"].isin(FINISHED).all())
+        return ended(self.cells, self.frame)
 
     @property
     def sufficient(self) -> bool:
@@ -129,9 +128,6 @@ def resolve(preset: str, **changes: Any) -> Preset:
     `model` replaces the B-MLP, so that a reader can put any MLP in its place. Raises UserError for unknown names and
     for values with which no run can be made.
     """
-    model = changes.pop("model", None)
-    if model is not None and preset in PRESETS:
-        changes["models"] = tuple(model if family_of(m) == "B-MLP" else m for m in PRESETS[preset].models)
     chosen = parameters.preset_with(PRESETS, preset, changes)
     collect(chosen, not_run)  # every run is made, and so validated, before anything is trained
     return chosen

@@ -11,10 +11,9 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from mlp_lib.architectures import family_of
-from mlp_lib.records import FINISHED
 from mlp_lib.runs import Run, make_run
 from mlp_lib.studies import parameters
-from mlp_lib.studies.tuning import Choice, Ensure, choose_lr, grid_runs, not_run
+from mlp_lib.studies.tuning import Choice, Ensure, choose_lr, ended, grid_runs, not_run
 
 NAME = "rq1-settings"
 TITLE = "Where the paper is silent: what each setting moves"
@@ -122,8 +121,7 @@ class Results:
 
     @property
     def complete(self) -> bool:
-        final = all(cell.choice.final for cell in self.cells)
-        return final and bool(self.frame["status"].isin(FINISHED).all())
+        return ended(self.cells, self.frame)
 
     @property
     def sufficient(self) -> bool:

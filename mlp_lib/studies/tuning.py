@@ -3,7 +3,7 @@
 Runs of a choice have their own seed and are never compared on test: the seeds that a chapter reports are fresh.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -53,6 +53,11 @@ def choose_lr(candidate: Run, lrs: Sequence[float], ensure: Ensure) -> Choice:
             return Choice(best, True, False, grid)
         best = _best(grid)
     return Choice(best, best in (lrs[0], lrs[-1]), True, grid)
+
+
+def ended(cells: Iterable, frame: pd.DataFrame) -> bool:
+    """Is the `choice` of every cell final, and has every run of the frame ended?"""
+    return all(cell.choice.final for cell in cells) and bool(frame["status"].isin(FINISHED).all())
 
 
 def grid_runs(candidate: Run, lrs: Sequence[float]) -> list[Run]:
