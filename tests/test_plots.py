@@ -105,3 +105,13 @@ def test_table_of_choices_prints_the_whole_grid_in_order_and_flags_edges():
 
 def test_every_family_has_a_colour_of_its_own():
     assert len(set(plots.FAMILY_COLOURS.values())) == len(plots.FAMILY_COLOURS)
+
+
+def test_a_tables_intervals_and_names_stay_on_one_line_and_its_links_are_left_alone():
+    table = pd.DataFrame(
+        {"model": ["B-6/Wi-256"], "top-1": ["42.6 [41.8, 43.5] n=5"], "page": ['<a href="a-b.html">x</a>']}
+    )
+    html = plots.shown(table, "wide").to_html()
+    assert '<span class="unbroken">B-6/Wi-256</span>' in html
+    assert '42.6 <span class="unbroken">[41.8, 43.5]</span> n=5' in html
+    assert '<a href="a-b.html">x</a>' in html and 'class="study-table wide"' in html

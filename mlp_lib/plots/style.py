@@ -1,5 +1,6 @@
 """The book's figure style: colours, width, and how tables and images are put on a page. No torch, no training."""
 
+import re
 from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
@@ -16,6 +17,7 @@ FAMILY_COLOURS = {  # apart for colour-blind readers too
     "Mixer": "#66CCEE", "CNN without norm": "#AA3377",
 }  # fmt: skip
 WIDTH = 7.0  # inches, the text's width
+UNBROKEN = re.compile(r"\[[^\]]*\]|\S*-\S*")  # an interval, a name with a hyphen
 
 
 def use_style() -> None:
@@ -53,7 +55,19 @@ def image_grid(images: np.ndarray, labels: Sequence[str], columns: int = 8) -> F
     return figure
 
 
-def shown(table: pd.DataFrame, wrapped: bool = False):
-    """A table for a page, without index. `wrapped` lets cells of prose run over several lines."""
-    kind = "study-table wrapped" if wrapped else "study-table"
-    return table.style.hide(axis="index").set_table_attributes(f'class="{kind}"')
+def shown(table: pd.DataFrame, kind: str = ""):
+    """A table for a page, without index; `kind` is a further class for the style sheet.
+
+    Cells break between words where the page is narrow, but never within an interval or at the hyphen of a name.
+    """
+    words = table.select_dtypes(["object", "string"]).columns
+    style = table.style.hide(axis="index").set_table_attributes(f'class="{f"study-table {kind}".strip()}"')
+    return style.format(_unbroken, subset=list(words))
+
+
+def _unbroken(cell: object) -> object:
+    if not isinstance(cell, str):
+        return cell
+    pieces = re.split(r"(<[^>]+>)", cell)  # text, tag, text, ...
+    pieces[::2] = [UNBROKEN.sub(r'<span class="unbroken">\g<0></span>', text) for text in pieces[::2]]
+    return "".join(pieces)
