@@ -6,6 +6,7 @@
 No torch unless something is trained.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -60,6 +61,21 @@ class Chapter:
         """The study's results with other changes than the reader's, from records alone: nothing is trained."""
         grid = self.study.resolve(self.preset, **{**self.parameters.changes, **changes})
         return self.study.collect(grid, studies.from_records(self.store))
+
+    def largest_with(self, finished: Callable[[Any], bool]) -> tuple[str, Any]:
+        """The largest preset up to the one shown whose recorded results are `finished`, and those results.
+
+        The one shown where none is, or where the reader has changed it. Smoke, a rehearsal, stands in for no other.
+        """
+        shown = self.recorded()
+        for size in reversed(studies.SIZES[: studies.SIZES.index(self.preset)]):
+            if finished(shown) or self.changed:
+                break
+            if size in self.study.PRESETS and size != "smoke":
+                smaller = self.study.collect(self.study.resolve(size), studies.from_records(self.store))
+                if finished(smaller):
+                    return size, smaller
+        return self.preset, shown
 
     def _announce(self, missing: list) -> None:
         from mlp_lib import costs

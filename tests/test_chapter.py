@@ -1,6 +1,7 @@
 """What a chapter's notebook calls: parameters are checked before anything else, and nothing trains that may not."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 
@@ -61,3 +62,21 @@ def test_other_notebooks_name_their_parameters():
         check_parameters({"learning_rate": 1.0, "lr": 1.0}, lr=float)
     with pytest.raises(UserError, match="lr='fast'"):
         check_parameters({"lr": "fast"}, lr=float)
+
+
+@pytest.mark.parametrize(
+    ("done", "changes", "shown"),
+    [
+        ({"overnight", "laptop"}, {}, "overnight"),
+        ({"laptop", "smoke"}, {}, "laptop"),  # the one shown is not finished: the next smaller that is
+        ({"smoke"}, {}, "overnight"),  # a rehearsal stands in for nothing
+        ({"laptop", "gpu"}, {"epochs": 2}, "overnight"),  # the reader's own settings: nothing else is about them
+    ],
+)
+def test_what_the_shown_preset_lacks_comes_from_the_largest_smaller_one(tmp_path, done, changes, shown):
+    sizes = ("smoke", "laptop", "overnight", "gpu")
+    study = SimpleNamespace(
+        PRESETS=dict.fromkeys(sizes), resolve=lambda size, **changes: size, collect=lambda size, ensure: size
+    )
+    opened = chapter.Chapter(study, SimpleNamespace(changes=changes), "overnight", Store(tmp_path))
+    assert opened.largest_with(lambda results: results in done) == (shown, shown)

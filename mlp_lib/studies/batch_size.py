@@ -165,7 +165,17 @@ class Results:
     @property
     def complete(self) -> bool:
         """Every learning rate is chosen, and every run has ended."""
-        return bool(pd.concat([self.tuned["status"], self.probes["status"]]).isin(FINISHED).all())
+        return self.lines_complete and self.probes_complete
+
+    @property
+    def lines_complete(self) -> bool:
+        """The same of every line of tuned cells."""
+        return bool(self.tuned["status"].isin(FINISHED).all())
+
+    @property
+    def probes_complete(self) -> bool:
+        """The same of the paper's protocol, fixed and tuned."""
+        return bool(self.probes["status"].isin(FINISHED).all())
 
     @property
     def sufficient(self) -> bool:
