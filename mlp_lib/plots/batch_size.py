@@ -47,7 +47,7 @@ def test_error(tuned: pd.DataFrame, optimizers: Sequence[str] = (JUDGE,)) -> Fig
             axis.set_title(f"{NAMES[optimizer]}, {title}")
             _batch_axis(axis, tuned["batch_size"])
         row[0].set_ylabel("test error (%)")
-        _possible(row)
+    _possible(axes.flat)  # when all is drawn: the panels share their axis, and a limit that is set no longer moves
     _legend(axes[0, 0])
     plt.close(figure)
     return figure
