@@ -1,7 +1,7 @@
 """How long runs will take, before they start: FLOPs, and rates planned or measured."""
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 
 from mlp_lib.architectures import parse
@@ -23,7 +23,12 @@ def _example_cost(model: str, options: tuple, dataset: str, pixels: int):
 
 def example_cost(run: Run):
     """`flops.Cost` of one example of this run, remembered."""
-    return _example_cost(run.model, tuple(run.model_options.items()), run.dataset, run.pixels)
+    return _example_cost(*_shape(run))
+
+
+def _shape(run: Run) -> tuple[str, tuple, str, int]:
+    """What the cost of an example depends on."""
+    return run.model, tuple(run.model_options.items()), run.dataset, run.pixels
 
 
 def training_flops(run: Run) -> int:
@@ -31,11 +36,29 @@ def training_flops(run: Run) -> int:
     return example_cost(run).true * run.batch_size * run.total_steps
 
 
-def planned_seconds(run: Run) -> float:
-    """On two CPU cores by `PLANNED_RATE`: what a reader with the weakest machine in mind should expect."""
+def recorded(records: Iterable) -> Callable[[Run], int]:
+    """`training_flops` of runs, from the records where one has the same network on images of the same shape.
+
+    A page that says what its runs cost then starts without torch; what no record knows is counted as ever.
+    """
+    of_example = {_shape(r.run): r.train_flops // (r.steps * r.run.batch_size) for r in records if r.status == "ok"}
+
+    def flops(run: Run) -> int:
+        known = of_example.get(_shape(run))
+        return training_flops(run) if known is None else known * run.batch_size * run.total_steps
+
+    return flops
+
+
+def planned_seconds(run: Run, flops: int | None = None) -> float:
+    """On two CPU cores by `PLANNED_RATE`: what a reader with the weakest machine in mind should expect.
+
+    flops: of the training, where the caller knows them.
+    """
     arch = parse(run.model)
     kind = "convolution" if not arch.is_mlp else "wide" if arch.width >= 256 else "narrow"
-    return training_flops(run) / PLANNED_RATE["narrow" if run.batch_size < 64 else kind]
+    flops = training_flops(run) if flops is None else flops
+    return flops / PLANNED_RATE["narrow" if run.batch_size < 64 else kind]
 
 
 def measured_seconds(runs: Iterable[Run], how=None) -> dict[str, float]:
@@ -53,7 +76,7 @@ def measured_seconds(runs: Iterable[Run], how=None) -> dict[str, float]:
         if how.threads:
             torch.set_num_threads(how.threads)
         for run in runs:
-            shape = (run.model, tuple(run.model_options.items()), run.dataset, run.pixels, run.batch_size)
+            shape = (*_shape(run), run.batch_size)
             if shape not in timed:
                 timed[shape] = _step_seconds(run, how)
             seconds[run.key] = 1.1 * timed[shape] * run.total_steps

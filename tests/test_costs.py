@@ -1,5 +1,8 @@
 """Costs: FLOPs by hand, and that the grids of the presets fit their budgets."""
 
+import subprocess
+import sys
+
 import pytest
 
 from mlp_lib import costs, studies
@@ -78,3 +81,23 @@ def test_threads_for_small_and_large_steps(monkeypatch):
 def test_durations_are_written_for_people():
     written = [costs.human_seconds(s) for s in (0.4, 12, 89.6, 204, 5399, 18_000)]
     assert written == ["0 s", "12 s", "90 s", "3.4 min", "90.0 min", "5.0 h"]
+
+
+def test_costs_read_from_the_committed_records_are_those_that_are_counted():
+    records = list(Store())
+    recorded = costs.recorded(records)
+    shapes = {costs._shape(record.run): record.run for record in records}
+    assert len(shapes) > 10
+    for run in shapes.values():
+        other = run.but(steps=7, epochs=None, batch_size=32, seed=99)  # no record of it: of its network only
+        assert recorded(other) == costs.training_flops(other)
+    assert costs.planned_seconds(WIDE, 10**12) == 1e12 / costs.PLANNED_RATE["wide"]
+
+
+def test_a_page_of_finished_runs_is_planned_without_torch():
+    code = (
+        "import sys; from mlp_lib.chapter import open_chapter; "
+        "chapter = open_chapter('rq1', dict(preset='laptop', train=False)); chapter.plan(); chapter.results(); "
+        "assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -284,6 +284,12 @@ def test_training_stops_for_good_when_a_call_comes_back_unfinished(monkeypatch, 
     assert calls == [False]
 
 
+@pytest.mark.parametrize("module", studies.STUDIES.values(), ids=list(studies.STUDIES))
+def test_a_preset_without_changes_is_the_preset(module):
+    for name, preset in module.PRESETS.items():  # `auto` relies on it, and asks the records without checking each run
+        assert module.resolve(name) == preset
+
+
 def test_an_unknown_study_is_one_line():
     with pytest.raises(UserError, match="unknown study 'rq9'; there are: rq1"):
         studies.study("rq9")

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from mlp_lib import costs
 from mlp_lib.errors import UserError
 from mlp_lib.records import FINISHED, Store, row_of
 from mlp_lib.runs import Run
@@ -70,7 +71,6 @@ def training(store: Store, measures: tuple[str, ...], **options: Any):
 
 def plan(module: ModuleType, preset: Any, store: Store) -> Plan:
     """Every run that `collect` would ask for, given what the store holds. Widened grids are not foreseen."""
-    from mlp_lib import costs
     from mlp_lib.ensure import with_parents
 
     asked: dict[str, Run] = {}
@@ -83,7 +83,8 @@ def plan(module: ModuleType, preset: Any, store: Store) -> Plan:
     module.collect(preset, ensure)
     runs = list(asked.values())
     done = [store.has(run) for run in runs]
-    return Plan(runs, done, [costs.training_flops(run) for run in runs])
+    flops_of = costs.recorded(store)
+    return Plan(runs, done, [flops_of(run) for run in runs])
 
 
 def pick_preset(module: ModuleType, name: str, store: Store, **changes: Any) -> str:
@@ -93,9 +94,9 @@ def pick_preset(module: ModuleType, name: str, store: Store, **changes: Any) -> 
     """
     if name != "auto":
         return name
-    sufficient = [size for size in SIZES if size in module.PRESETS and _sufficient(module, size, store, changes)]
-    if sufficient:
-        return sufficient[-1]
+    for size in reversed(SIZES):
+        if size in module.PRESETS and _sufficient(module, size, store, changes):
+            return size
     from mlp_lib.datasets import facts
 
     dataset = changes.get("dataset")
@@ -103,8 +104,9 @@ def pick_preset(module: ModuleType, name: str, store: Store, **changes: Any) -> 
 
 
 def _sufficient(module: ModuleType, size: str, store: Store, changes: dict) -> bool:
+    changes = {name: value for name, value in changes.items() if value is not None}
     try:
-        grid = module.resolve(size, **changes)
+        grid = module.resolve(size, **changes) if changes else module.PRESETS[size]  # which resolving only checks
     except UserError:  # this size cannot be had with these changes: a batch larger than the data, say
         return False
     return module.collect(grid, from_records(store)).sufficient
