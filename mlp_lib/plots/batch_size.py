@@ -27,6 +27,7 @@ LOOKS = {
 }
 BUDGETS = {"epochs": "equal epochs", "steps": "equal steps"}
 NAMES = {"lion": "LION", "sgd": "SGD", "adamw": "AdamW"}
+CHANGE, TUNED = "largest - smallest, points [95%]", "tuned for each batch size"  # a column; of a column
 THEORY = {  # what a panel shows: the measure and its value, or a column of the frame
     "gradient noise scale (examples)": ("gradient_noise", "noise_scale"),
     "top Hessian eigenvalue": ("sharpness", "top_eigenvalue"),
@@ -84,7 +85,7 @@ def error_by_length(tuned: pd.DataFrame) -> Figure:
     for axis, architecture in zip(axes, JUDGED, strict=True):
         for epoch, part in points[points["architecture"] == architecture].groupby("epoch"):
             mean = 100 - part.groupby("batch_size")["val_top1"].mean()
-            axis.plot(mean.index, mean, color=shades[epoch], marker="o", markersize=4, label=f"{epoch:g} epochs")
+            axis.plot(mean.index, mean, color=shades[epoch], marker="o", markersize=4, label=f"epoch {epoch:g}")
         axis.set_title(architecture)
         _batch_axis(axis, tuned["batch_size"])
     axes[0].set_ylabel("validation error (%)")
@@ -118,24 +119,34 @@ def probe_error(probes: pd.DataFrame) -> Figure:
 
 def theory(tuned: pd.DataFrame) -> Figure:
     """Gradient noise scale, top Hessian eigenvalue and training loss at the end of training against batch size, for
-    LION; solid at equal epochs, dashed at equal steps, 95% t-intervals between seeds."""
-    figure, axes = plt.subplots(1, len(THEORY), figsize=(WIDTH, 3.0))
+    LION; solid at equal epochs, dashed at equal steps, 95% t-intervals between seeds, on the axis that is drawn."""
+    figure, axes = plt.subplots(1, len(THEORY), figsize=(WIDTH, 3.4))
     rows = tuned[(tuned["optimizer"] == JUDGE) & tuned["architecture"].isin(JUDGED) & (tuned["status"] == "ok")]
     for axis, (label, where) in zip(axes, THEORY.items(), strict=True):
         for (architecture, budget), part in rows.groupby(["architecture", "budget"], sort=False):
             values = part.assign(value=_measured(part, where)).dropna(subset=["value"])
             look = {**LOOKS[architecture], "ls": "-" if budget == "epochs" else "--"}
             by_batch = {b: c.set_index("seed")["value"] for b, c in values.groupby("batch_size")}
-            _line(axis, by_batch, f"{architecture}, {BUDGETS[budget]}", look)
+            _line(axis, by_batch, f"{architecture}, {BUDGETS[budget]}", look, logarithmic="loss" not in label)
         axis.set_title(label, fontsize=9)
         if axis.containers and "loss" not in label:
-            axis.set_yscale("log", nonpositive="clip")
+            axis.set_yscale("log")
         elif axis.containers:
             axis.set_ylim(bottom=max(axis.get_ylim()[0], 0))
         _batch_axis(axis, tuned["batch_size"])
-    _legend(axes[-1])
+    handles, labels = axes[-1].get_legend_handles_labels()
+    if handles:
+        figure.legend(handles, labels, loc="outside lower center", ncols=2, fontsize=8, handlelength=2.8)
     plt.close(figure)
     return figure
+
+
+def noise_left_out(tuned: pd.DataFrame) -> tuple[int, int]:
+    """Of how many runs the noise scale was measured, and of how many of these |G|^2 came out not positive, so that
+    the figure has no point for them."""
+    found = [_measures(row).get("gradient_noise") for row in tuned.drop_duplicates("key").to_dict("records")]
+    found = [noise for noise in found if noise]
+    return len(found), sum(noise.get("noise_scale") is None for noise in found)
 
 
 def table_of_differences(tuned: pd.DataFrame) -> pd.DataFrame:
@@ -147,6 +158,7 @@ def table_of_differences(tuned: pd.DataFrame) -> pd.DataFrame:
     for values, part in tuned.groupby(keys, sort=False):
         cell = dict(zip(keys, values, strict=True))
         ends = sizes.loc[cell["preset"]] if sizes is not None else tuned["batch_size"].agg(["min", "max"])
+        ended = (part["status"] != "not run").any()
         edges = sorted(part[part["at_edge"] & (part["status"] != "not run")]["batch_size"].unique())
         rows.append(
             {
@@ -154,7 +166,7 @@ def table_of_differences(tuned: pd.DataFrame) -> pd.DataFrame:
                 "budget": BUDGETS[cell["budget"]],
                 "architecture": cell["architecture"],
                 **_ends(ends, [by_seed(part, batch_size=size) for size in ends], "test top-1 % [95%]"),
-                "lr at an edge": ", ".join(f"{size:,}" for size in edges) or "none",
+                "lr at an edge": ", ".join(f"{size:,}" for size in edges) or ("none" if ended else ""),
                 **({"preset": cell["preset"]} if "preset" in keys else {}),
             }
         )
@@ -170,7 +182,7 @@ def table_of_probes(probes: pd.DataFrame) -> pd.DataFrame:
         rows.append(
             {
                 "architecture": architecture,
-                "learning rate": "tuned for each batch size" if budget == "tuned" else f"{part['lr'].iloc[0]:g}",
+                "learning rate": TUNED if budget == "tuned" else f"{part['lr'].iloc[0]:g}",
                 "epochs": f"{epochs:g}",
                 **_ends(ends, scores, "probe's test top-1 % [95%]"),
             }
@@ -185,7 +197,7 @@ def _ends(sizes: Iterable[int], scores: Sequence[pd.Series], what: str) -> dict[
         "batch sizes": " and ".join(f"{size:,}" for size in sizes),
         f"smallest, {what}": smallest,
         "largest": largest,
-        "largest - smallest, points [95%]": paired_difference(scores[1], scores[0]).text(),
+        CHANGE: paired_difference(scores[1], scores[0]).text(),
     }
 
 
@@ -245,13 +257,17 @@ def _accuracies(cell: pd.DataFrame) -> pd.Series:
     return by_seed(cell) if len(cell) else pd.Series(dtype=float)
 
 
-def _line(axis, by_batch: dict[int, pd.Series], label: str, look: dict) -> None:
-    """Means over seeds with 95% t-intervals against batch size; batch sizes without a value are left out."""
-    estimates = {size: t_interval(values.dropna()) for size, values in sorted(by_batch.items()) if values.notna().any()}
+def _line(axis, by_batch: dict[int, pd.Series], label: str, look: dict, logarithmic: bool = False) -> None:
+    """Means over seeds with 95% t-intervals against batch size; batch sizes without a value are left out. `logarithmic`
+    takes both of the values' logarithms, for what is positive and spans powers of ten: means are geometric then."""
+    there, back = (np.log, np.exp) if logarithmic else (np.asarray, np.asarray)
+    estimates = {size: t_interval(there(values.dropna().astype(float)))
+                 for size, values in sorted(by_batch.items()) if values.notna().any()}  # fmt: skip
     if not estimates:
         return
-    means = [e.mean for e in estimates.values()]
-    below, above = zip(*(e.interval or (e.mean, e.mean) for e in estimates.values()), strict=True)
+    means = back([e.mean for e in estimates.values()])
+    ends = [e.interval or (e.mean, e.mean) for e in estimates.values()]
+    below, above = (back(side) for side in zip(*ends, strict=True))
     spread = [np.subtract(means, below), np.subtract(above, means)]
     axis.errorbar(list(estimates), means, yerr=spread, label=label, capsize=3, markersize=5, lw=1.6, elinewidth=1,
                   **{k: v for k, v in look.items() if v is not None})  # fmt: skip
@@ -259,6 +275,8 @@ def _line(axis, by_batch: dict[int, pd.Series], label: str, look: dict) -> None:
 
 def _batch_axis(axis, sizes: Iterable[int]) -> None:
     ticks = sorted({int(size) for size in sizes})
+    if not axis.has_data():
+        axis.text(0.5, 0.5, "not run", transform=axis.transAxes, ha="center", va="center", color="0.5")
     axis.set_xscale("log", base=2)
     axis.set_xlim(ticks[0] / 1.25, ticks[-1] * 1.25)
     axis.set_xticks(ticks, [f"{size:,}" for size in ticks], fontsize=8)
@@ -278,7 +296,10 @@ def _legend(axis) -> None:
 
 
 def _possible(axes) -> None:
-    """An interval of few seeds may reach beyond what an error in percent can be; the panel does not."""
+    """An interval of few seeds may reach beyond what an error in percent can be; the panel does not. Without any data
+    the panels, which share their axis, have no scale to show."""
+    if not any(axis.containers for axis in axes):
+        axes[0].set_yticks([])
     for axis in axes:
         if axis.containers:
             low, high = axis.get_ylim()
