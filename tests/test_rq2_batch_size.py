@@ -3,6 +3,7 @@
 import math
 
 import matplotlib.colors
+import numpy as np
 import pandas as pd
 import pytest
 from helpers import record_of
@@ -11,6 +12,7 @@ from mlp_lib import costs, studies
 from mlp_lib.claims import judge
 from mlp_lib.errors import UserError
 from mlp_lib.measure import MEASURES
+from mlp_lib.plots import arrival
 from mlp_lib.plots import batch_size as figures
 from mlp_lib.records import Store, row_of
 from mlp_lib.runs import make_run
@@ -325,7 +327,7 @@ def test_other_figures_show_what_the_records_say(laptop):
     assert [line.get_label() for line in left.lines] == ["batch 64", "batch 256", "batch 1,024"]
     assert left.lines[0].get_ydata().max() == pytest.approx(60.0)
     lengths = figures.error_by_length(results.tuned).axes[0]
-    assert {line.get_label() for line in lengths.lines} == {"1 epochs", "2 epochs"}  # the made-up curves
+    assert {line.get_label() for line in lengths.lines} == {"epoch 1", "epoch 2"}  # the made-up curves
     assert lengths.lines[0].get_ydata().tolist() == pytest.approx([70.0] * 3)
     probes = figures.probe_error(results.probes).axes[0]
     assert line_of(probes, "tuned lr, 3 epochs")[1] == pytest.approx([49.9, 51.9, 53.9])
@@ -334,6 +336,54 @@ def test_other_figures_show_what_the_records_say(laptop):
     assert line_of(scale, "CNN, equal epochs")[1] == pytest.approx([6400, 25600, 102400])
     assert line_of(curvature, "B-MLP, equal steps")[1] == pytest.approx([50] * 3)
     assert line_of(loss, "B-MLP, equal epochs")[1] == pytest.approx([1] * 3)
+
+
+def test_changes_between_batch_sizes_are_paired_by_seed_and_read_by_their_intervals():
+    rows = []
+    top1 = {"B-MLP": {64: 50.0, 256: 52.0, 1024: 49.0}, "CNN": {64: 60.0, 256: 60.0, 1024: 53.0}}
+    loss = {"B-MLP": {64: 0.5, 256: 0.5, 1024: 0.9}, "CNN": {64: 0.3, 256: 0.6, 1024: 0.2}}
+    for architecture, by_batch in top1.items():
+        for batch_size, value in by_batch.items():
+            for seed in range(5):
+                noise = 0.01 * (seed * batch_size % 7 - 3)
+                rows.append(dict(architecture=architecture, optimizer="lion", budget="epochs", batch_size=batch_size,
+                                 seed=seed, status="ok", dataset="cifar10", total_steps=10_240 // batch_size,
+                                 test_top1=value + 3 * seed + noise,  # seeds differ by more than batch sizes do
+                                 train_loss=loss[architecture][batch_size] + 0.1 * seed + noise))  # fmt: skip
+    found = arrival.changes(pd.DataFrame(rows))
+    assert found["architecture"].tolist() == ["B-MLP", "CNN", "B-MLP - CNN"] * 3
+    assert list(zip(found["smaller"], found["larger"], strict=True))[::3] == [(64, 256), (256, 1024), (64, 1024)]
+    assert found["steps"].iloc[-1] == (160, 10)
+    assert [round(e.mean) for e in found["test"]] == [2, 0, 2, -3, -7, 4, -1, -7, 6]
+    assert all(e.n == 5 and e.interval[1] - e.interval[0] < 0.2 for e in found["test"])  # paired: seeds cancel
+    table = arrival.table_of_changes(pd.DataFrame(rows))
+    assert table["the larger batch"].tolist() == [
+        "fit: no difference shown; generalises better", "fits less; test: no difference shown", "",
+        "fits less; generalises worse", "fits more; generalises worse", "",
+        "fits less; generalises worse", "fits more; generalises worse", "",
+    ]  # fmt: skip
+    assert arrival.reading(t_interval([1.0]), t_interval([1.0])) == ""  # one seed shows nothing
+
+
+def test_a_noise_scale_that_could_not_be_had_is_counted(laptop):
+    _, results = laptop
+    measured = results.tuned[results.tuned["optimizer"] == "lion"].drop_duplicates("key").copy()
+    measured["measures"] = [{"gradient_noise": {"noise_scale": None if i < 2 else 5.0}} for i in range(len(measured))]
+    assert figures.noise_left_out(measured) == (len(measured), 2)
+
+
+def test_the_intervals_of_noise_scales_are_of_their_logarithms(laptop):
+    _, results = laptop
+    cell = results.tuned[(results.tuned["optimizer"] == "lion") & (results.tuned["architecture"] == "CNN")].copy()
+    scales = [10.0 ** (run % 3) for run in range(len(cell))]
+    cell["measures"] = [{"gradient_noise": {"noise_scale": scale}} for scale in scales]
+    axis = figures.theory(cell).axes[0]
+    sizes, means, _, _ = line_of(axis, "CNN, equal epochs")
+    for size, mean in zip(sizes, means, strict=True):
+        own = cell[(cell["budget"] == "epochs") & (cell["batch_size"] == size)]["measures"]
+        assert mean == pytest.approx(np.exp(np.mean([np.log(m["gradient_noise"]["noise_scale"]) for m in own])))
+    bars = np.concatenate(axis.containers[0].lines[2][0].get_segments())[:, 1]
+    assert (bars > 0).all()  # a t-interval of the numbers themselves would reach below zero
 
 
 def test_tables_give_paired_differences_and_choices(laptop):
