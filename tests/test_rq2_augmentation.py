@@ -14,6 +14,7 @@ from mlp_lib import claims, costs, plots, studies
 from mlp_lib.architectures import family_of
 from mlp_lib.errors import UserError
 from mlp_lib.plots import augmentation as figures
+from mlp_lib.plots import locality
 from mlp_lib.records import Store, row_of
 from mlp_lib.studies import augmentation
 from mlp_lib.studies.tuning import TUNING_SEED, not_run
@@ -21,18 +22,19 @@ from mlp_lib.studies.tuning import TUNING_SEED, not_run
 LAPTOP = augmentation.resolve("laptop")
 FULL = "flip+crop+mixup"
 FIGURES = (
-    figures.gains, figures.read_off_the_curve, figures.locality_over_images, figures.first_layers_over_images,
+    figures.gains, figures.read_off_the_curve, locality.locality_over_images, locality.first_layers_over_images,
     figures.accuracy_when_moved,
 )  # fmt: skip
 TABLES = (
-    figures.table_of_worth, figures.table_of_overfitting, figures.table_of_smoothing, figures.table_of_locality,
-    figures.table_of_moves,
+    figures.table_of_worth, figures.table_of_gains_by_images, figures.table_of_overfitting, figures.table_of_smoothing,
+    figures.table_of_moves, locality.table_of_locality, locality.table_at_one_lr,
 )  # fmt: skip
 
 
 class Fake:
     """An `ensure` with made-up results: 5 points a doubling of the images and 7.5 points for all of the augmentation.
-    `radius(run)` is that of the first layer. Notes what was asked to be measured."""
+    `radius(run)` is that of the first layer; `best_lr`, a number or a function of the run, that of a choice. Notes what
+    was asked to be measured."""
 
     def __init__(self, radius=lambda run: 1.0, best_lr=3e-4):
         self.radius, self.best_lr = radius, best_lr
@@ -61,7 +63,8 @@ class Fake:
             measures[name] = {"pictures": pictures, "pictures_units": 64, "side": 32}
         if "translated" in asked:
             measures["translated"] = {"shifts": list(range(9)), "top1": [top1 - 2 * i for i in range(9)]}
-        tuned = 50 - abs(np.log(run.lr / self.best_lr))
+        best = self.best_lr(run) if callable(self.best_lr) else self.best_lr
+        tuned = 50 - abs(np.log(run.lr / best))
         return record_of(
             run, measures=measures,
             metrics={"train_top1": 90.0, "val_top1": tuned if run.seed == TUNING_SEED else top1, "test_top1": top1,
@@ -145,6 +148,52 @@ def test_large_measures_are_asked_only_where_a_figure_needs_them(collected):
         (m, a, 2000, s) for m in ("B-6/Wi-256", "CNN-16") for a in ("none", FULL) for s in (0, 1, 2)
     }  # fmt: skip
     assert all("first_layer_spread" in fake.measures[key] for key in runs)
+
+
+def lr_by_augmentation(run):
+    """A chosen learning rate that is three times as high without augmentation."""
+    return 3e-4 if run.augment == "none" else 1e-4
+
+
+@pytest.fixture(scope="module")
+def at_two_rates():
+    fake = Fake(best_lr=lr_by_augmentation)
+    return fake, augmentation.collect(LAPTOP, fake)
+
+
+def test_the_control_trains_each_side_at_the_others_rate_and_comes_last(at_two_rates):
+    fake, results = at_two_rates
+    rows = results.control[["model", "augmentation", "lr", "train_examples", "seed"]].itertuples(index=False, name=None)
+    assert {*rows} == {
+        ("B-6/Wi-256", name, lr, 32_000, seed) for name, lr in (("none", 1e-4), ("all", 3e-4)) for seed in (0, 1)
+    }  # fmt: skip
+    assert list(fake.records)[-4:] == results.control["key"].tolist()
+    assert {fake.measures[key] for key in results.control["key"]} == {augmentation.MEASURES}
+    overnight = augmentation.resolve("overnight")
+    lrs = {key: lr_by_augmentation(run) for key, run in augmentation.candidates(overnight).items()}
+    assert len(augmentation.control(overnight, lrs)) == 2 * 2 * 3
+
+
+def test_the_control_is_no_part_of_what_is_judged(at_two_rates, collected):
+    fake, results = at_two_rates
+    assert results.sufficient and results.complete and not {*results.control["key"]} & {*results.frame["key"]}
+
+    def reads(runs, train=True, measures=None):
+        kept = [r for r in runs if r.key not in {*results.control["key"]}]
+        found = {r.key: fake.records[r.key] for r in kept}
+        return pd.DataFrame([row_of(run, found.get(run.key)) for run in runs])
+
+    without = augmentation.collect(LAPTOP, reads)
+    pd.testing.assert_frame_equal(without.frame, results.frame)
+    assert without.sufficient and not without.complete and set(without.control["status"]) == {"not run"}
+    assert collected[1].control.empty and collected[1].complete  # one rate for both: there is nothing to control
+
+
+def test_laptop_keeps_to_its_minutes_with_every_grid_widened_and_the_control():
+    fake = Fake(best_lr=lambda run: 1.0 if run.augment == "none" else 1e-6)
+    results = augmentation.collect(LAPTOP, fake)
+    assert len(results.control) == 4 and len(fake.records) == 168 + 8 + 4
+    assert sum(costs.planned_seconds(record.run) for record in fake.records.values()) / 60 <= 25
 
 
 def test_grey_images_are_not_flipped():
@@ -261,10 +310,41 @@ def test_tables_hold_the_frames_numbers(collected):
     assert rises == ["0.30", "0.10"]
     smoothing = figures.table_of_smoothing(results)
     assert smoothing["smoothing"].tolist() == ["0", "0.1", "0.3"] * 2 and set(smoothing["model"]) == {"B-6/Wi-256"}
-    locality = figures.table_of_locality(results)
-    assert len(locality) == 2 * (5 + 3) and set(locality["radius, % [95%]"]) == {"100.0 [100.0, 100.0] n=3"}
+    layers = locality.table_of_locality(results)
+    assert len(layers) == 2 * (5 + 3) and set(layers["radius, % [95%]"]) == {"100.0 [100.0, 100.0] n=3"}
     assert figures.table_of_moves(results)["4 px"].tolist() == ["-8.0 [-8.0, -8.0] n=3"] * 4
     assert len(plots.table_of_plan(studies.plan(augmentation, LAPTOP, Store("nowhere")))) == 168
+
+
+def test_gains_stand_by_number_of_images_where_a_model_has_augmentation(collected):
+    results = collected[1]
+    table = figures.table_of_gains_by_images(results)
+    mlp, control = ["500", "2,000", "32,000"], ["2,000"]
+    assert table["images"].tolist() == 2 * mlp + 2 * control
+    assert table["times each is seen"].tolist() == 2 * ["200", "50", "3.12"] + 2 * ["50"]  # 1,000 steps of 100
+    assert set(table["gain of all, points of test top-1 [95%]"]) == {"7.5 [7.5, 7.5] n=3"}
+    most, gains = figures.gains_at_most(results)
+    assert most == 32_000 and gains == "S-MLP 7.5 [7.5, 7.5] n=3; B-MLP 7.5 [7.5, 7.5] n=3"
+    words = "S-MLP, B-MLP: 3 of 5 (500, 2,000, 32,000); CNN, ViT: 1 of 5 (2,000)"
+    assert figures.augmented_at(results) == words
+
+
+def test_one_learning_rate_separates_it_from_augmentation():
+    """A first layer that shrinks by 1% for every 1e-4 of learning rate, and by 2% more without augmentation."""
+    fake = Fake(lambda run: 1 - 100 * run.lr - 0.02 * (run.augment == "none"), lr_by_augmentation)
+    results = augmentation.collect(LAPTOP, fake)
+    table = locality.table_at_one_lr(results)
+    assert table["learning rate"].tolist() == ["0.0001", "0.0001 (chosen)", "0.0003 (chosen)", "0.0003"]
+    assert table["augmentation"].tolist() == ["none", "all"] * 2
+    assert [text.split()[0] for text in table["radius, % [95%]"]] == ["97.0", "99.0", "95.0", "97.0"]
+    assert table["radius, all - none [95%]"].tolist() == ["", "2.0 [2.0, 2.0] n=2"] * 2
+    words = locality.beside_the_verdict(results)
+    assert (words["images"], words["lr-none"], words["lr-all"]) == ("32,000", "0.0003", "0.0001")
+    assert words["train-none"] == words["train-all"] == "90.0 [90.0, 90.0] n=3"
+    missing = locality.table_at_one_lr(augmentation.Results(results.cells, results.frame, 2000))
+    rows = missing[missing["model"] == "B-6/Wi-256"].set_index(["augmentation", "learning rate"])
+    assert rows.loc[("none", "0.0001"), "radius, % [95%]"] == "not run"
+    assert set(rows["radius, all - none [95%]"]) == {""}
 
 
 def test_figures_draw_what_is_there(collected):
@@ -276,10 +356,16 @@ def test_figures_draw_what_is_there(collected):
     assert dashed.get_xdata().tolist() == [500, 2000, 4000, 8000, 32_000]
     assert solid.get_xdata().tolist() == [500, 2000, 32_000]
     assert reading.get_xdata().tolist() == pytest.approx([2000, 2000 * 2**1.5, 2000 * 2**1.5])
-    layers = figures.first_layers_over_images(results)
+    (legend,) = figures.read_off_the_curve(results).legends
+    assert [text.get_text() for text in legend.get_texts()] == [
+        "no augmentation", "all of it", "read across, then down", "95% interval of the reading",
+    ]  # fmt: skip
+    layers = locality.first_layers_over_images(results)
     assert len(layers.axes) == 8 and all(axis.images for axis in layers.axes)
     assert len(figures.accuracy_when_moved(results).axes[0].lines) == 4
-    assert len(figures.locality_over_images(results).axes[0].lines) == 5  # two families, with and without; the start
+    drawn = locality.locality_over_images(results)
+    assert len(drawn.axes[0].lines) == 5  # two families, with and without; the start
+    assert len(drawn.legends[0].get_texts()) == 5 and drawn.axes[0].get_legend() is None  # it covers no line
 
 
 @pytest.mark.parametrize("draw", [*FIGURES, *TABLES], ids=lambda f: f.__name__)
@@ -288,9 +374,12 @@ def test_nothing_has_run_yet(draw, preset):
     results = augmentation.collect(augmentation.resolve(preset), not_run)
     drawn = draw(results)
     if isinstance(drawn, pd.DataFrame):
-        assert drawn.astype(str).apply(lambda c: c.str.contains("not run")).to_numpy().any()
+        says = drawn.astype(str).apply(lambda c: c.str.contains("not run"))
+        assert (says.sum(axis=1) == 1).all(), "a row says once that it has not run, and leaves the rest blank"
     else:
-        assert not any(axis.images for axis in drawn.axes)
+        panels = [axis for axis in drawn.axes if axis.axison]
+        assert all([text.get_text() for text in axis.texts] == ["not run"] for axis in panels)
+        assert not any(axis.images for axis in panels)
 
 
 def test_the_road_from_records_to_figures_does_not_import_torch(tmp_path):

@@ -1,7 +1,8 @@
-"""Figures and tables of the chapter on augmentation, from its results (`studies.augmentation.Results`). No torch.
+"""Accuracy with and without augmentation: figures and tables of rq2-augmentation, from its results. No torch.
 
-Colours stand for families; solid lines are with augmentation, dashed without. Every figure and table also stands where
-nothing has run yet: panels stay empty, cells say so.
+Results are `studies.augmentation.Results`; what is about first-layer weights is in plots/locality.py. Colours stand for
+families; solid lines are with augmentation, dashed without. Every figure and table also stands where nothing has run
+yet: panels and rows say so.
 """
 
 from collections.abc import Iterator
@@ -11,14 +12,16 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 
 from mlp_lib.equivalents import Equivalent, equivalent_examples
-from mlp_lib.pictures import decode_pictures
 from mlp_lib.plots.style import FAMILY_COLOURS, WIDTH, plain_log_axis, t_bounds
 from mlp_lib.rules import by_seed
 from mlp_lib.stats import Estimate, paired_difference, t_interval
 
 NONE, ALL = "none", "all"
+DASHES = 3.0  # length of a line in a legend, in letters: enough to tell dashed from solid
 
 
 class Worth(NamedTuple):
@@ -62,17 +65,87 @@ def _models(frame: pd.DataFrame) -> Iterator[tuple[str, str]]:
 
 def table_of_worth(results) -> pd.DataFrame:
     """A row a model and augmentation: test top-1, points gained, and the same in training examples."""
-    rows = [
-        {
-            "model": w.model,
-            "augmentation": w.augmentation,
-            "test top-1 % [95%]": w.top1.text(),
-            "gain, points [95%]": "" if w.augmentation == NONE else w.gain.text(),
-            "as much as this many images [95%]": "" if w.augmentation == NONE else w.equivalent.text(),
-            "times as many": "" if w.augmentation == NONE else w.equivalent.factor(results.subset),
-        }
-        for w in worth(results)
-    ]
+    rows = []
+    for w in worth(results):
+        n = 0 if w.augmentation == NONE else w.gain.n
+        rows.append(
+            {
+                "model": w.model,
+                "augmentation": w.augmentation,
+                "test top-1 % [95%]": w.top1.text(),
+                "gain, points [95%]": if_run(n, w.gain.text()),
+                "as much as this many images [95%]": if_run(n and w.equivalent.n, w.equivalent.text()),
+                "times as many": if_run(n and w.equivalent.n, w.equivalent.factor(results.subset)),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def if_run(n: int, text: str) -> str:
+    """What is derived is left blank where the runs it needs are missing: the row says once that they are."""
+    return text if n else ""
+
+
+def short(estimate: Estimate) -> str:
+    """The mean alone, where the interval stands elsewhere or matters less; blank where nothing has run."""
+    return f"{estimate.mean:.1f}" if estimate.n else ""
+
+
+def gains_by_images(results) -> dict[tuple[str, int], Estimate]:
+    """Points of test top-1 that all of the augmentation brings, paired by seed, by model and number of images: where a
+    model is trained with it and without."""
+    usual, found = results.usual, {}
+    for model, _ in _models(results.frame):
+        rows = usual[usual["model"] == model]
+        both = set.intersection(*({*rows.loc[rows["augmentation"] == name, "train_examples"]} for name in (NONE, ALL)))
+        for n in sorted(both):
+            cell = rows[rows["train_examples"] == n]
+            found[model, int(n)] = paired_difference(by_seed(cell, augmentation=ALL), by_seed(cell, augmentation=NONE))
+    return found
+
+
+def augmented_at(results) -> str:
+    """At which numbers of images each family has augmentation beside its learning curve, for a sentence: "S-MLP, B-MLP:
+    3 of 5 (500, 2,000, 32,000); CNN, ViT: 1 of 5 (2,000)"."""
+    families: dict[tuple[int, tuple[int, ...]], list[str]] = {}
+    for model, family in _models(results.frame):
+        sizes = tuple(n for other, n in gains_by_images(results) if other == model)
+        families.setdefault((len(learning_curve(results, model).columns), sizes), []).append(family)
+    return "; ".join(f"{', '.join(names)}: {len(sizes)} of {of} ({', '.join(f'{n:,}' for n in sizes)})"
+                     for (of, sizes), names in families.items())  # fmt: skip
+
+
+def gains_at_most(results) -> tuple[int, str]:
+    """The largest number of images with augmentation beside them, and what all of it brings there, for a sentence."""
+    found, families = gains_by_images(results), dict(_models(results.frame))
+    most = max(n for _, n in found)
+    return most, "; ".join(f"{families[model]} {gain.text()}" for (model, n), gain in found.items() if n == most)
+
+
+def times_seen(results, images: int) -> str:
+    """How often a run sees each of so many training images; every run takes the same steps of the same batch."""
+    row = results.frame.iloc[0]
+    return f"{row['steps'] * row['batch_size'] / images:.3g}"
+
+
+def table_of_gains_by_images(results) -> pd.DataFrame:
+    """The gain of all of the augmentation by number of images, and how much of the training images (as they are) is
+    learnt without it and with it: what it costs where many images meet few steps."""
+    rows = []
+    for (model, images), gain in gains_by_images(results).items():
+        cell = results.usual[(results.usual["model"] == model) & (results.usual["train_examples"] == images)]
+        learnt = {name: t_interval(cell.loc[cell["augmentation"] == name, "train_top1"].dropna())
+                  if "train_top1" in cell else t_interval([]) for name in (NONE, ALL)}  # fmt: skip
+        rows.append(
+            {
+                "model": model,
+                "images": f"{images:,}",
+                "times each is seen": times_seen(results, images),
+                "gain of all, points of test top-1 [95%]": gain.text(),
+                "train top-1 % without": short(learnt[NONE]),
+                "with": short(learnt[ALL]),
+            }
+        )
     return pd.DataFrame(rows)
 
 
@@ -90,7 +163,7 @@ def table_of_overfitting(results) -> pd.DataFrame:
                     "model": model,
                     "augmentation": name,
                     "train - test top-1, points [95%]": gap.text(),
-                    "rise of the validation loss, nats [95%]": t_interval(_rises(cell)).text(2),
+                    "rise of the validation loss, nats [95%]": if_run(gap.n, t_interval(_rises(cell)).text(2)),
                 }
             )
     return pd.DataFrame(rows)
@@ -115,16 +188,17 @@ def table_of_smoothing(results) -> pd.DataFrame:
             for value in values:
                 runs = cell[cell["label_smoothing"] == value]
                 scores, least = by_seed(runs), by_seed(cell[cell["label_smoothing"] == values[0]])
-                loss = runs["test_loss"].dropna() if "test_loss" in runs else []
+                more, top1 = paired_difference(scores, least), t_interval(scores)
+                loss = t_interval(runs["test_loss"].dropna() if "test_loss" in runs else [])
                 rows.append(
                     {
                         "model": model,
                         "augmentation": name,
                         "smoothing": f"{value:g}",
-                        "test top-1 % [95%]": t_interval(scores).text(),
-                        f"more than at {values[0]:g}, points": ""
-                        if value == values[0] else paired_difference(scores, least).text(),
-                        "test loss, nats [95%]": t_interval(loss).text(2),
+                        "test top-1 % [95%]": top1.text(),
+                        f"more than at {values[0]:g}, points":
+                            if_run(more.n if value > values[0] else 0, more.text()),
+                        "test loss, nats [95%]": if_run(loss.n, loss.text(2)),
                     }
                 )  # fmt: skip
     return pd.DataFrame(rows) if rows else pd.DataFrame({"label smoothing": ["not varied in this preset"]})
@@ -133,34 +207,6 @@ def table_of_smoothing(results) -> pd.DataFrame:
 def _varied(frame: pd.DataFrame) -> list[float]:
     values = sorted(frame["label_smoothing"].unique())
     return values[:-1]  # the largest is what all runs have
-
-
-def table_of_locality(results) -> pd.DataFrame:
-    """First-layer weights of every MLP by number of images: radius and entropy over all units, in percent of an even
-    spread's, before and after training."""
-    rows, layers = [], _layers(results)
-    by_cell = {key: cell for key, cell in layers.groupby(["model", "augmentation", "train_examples"])}
-    order = list(layers["model"].unique())
-    for model, name, examples in sorted(by_cell, key=lambda key: (order.index(key[0]), key[1] == ALL, key[2])):
-        cell = by_cell[model, name, examples]
-        values = {column: t_interval(100 * cell[column].dropna())
-                  for column in ("radius", "initial_radius", "entropy", "initial_entropy")}  # fmt: skip
-        rows.append(
-            {
-                "model": model,
-                "augmentation": name,
-                "images": f"{examples:,}",
-                "radius, % [95%]": values["radius"].text(),
-                "before training": _short(values["initial_radius"]),
-                "entropy, % [95%]": values["entropy"].text(),
-                "before training ": _short(values["initial_entropy"]),
-            }
-        )
-    return pd.DataFrame(rows)
-
-
-def _short(estimate: Estimate) -> str:
-    return f"{estimate.mean:.1f}" if estimate.n else "not run"
 
 
 def table_of_moves(results, pixels: tuple[int, ...] = (1, 2, 4, 8)) -> pd.DataFrame:
@@ -179,6 +225,12 @@ def table_of_moves(results, pixels: tuple[int, ...] = (1, 2, 4, 8)) -> pd.DataFr
 # --- figures
 
 
+def say_not_run(axis) -> None:
+    """What an empty panel shows in the place of an axis from 0 to 1 that means nothing."""
+    axis.text(0.5, 0.5, "not run", transform=axis.transAxes, ha="center", va="center", color="#777777")
+    axis.tick_params(which="both", bottom=False, left=False, labelbottom=False, labelleft=False)
+
+
 def gains(results) -> Figure:
     """Points of test top-1 that each augmentation brings to each model, with 95% t-intervals, paired by seed."""
     figure, axis = plt.subplots(figsize=(WIDTH, 3.6))
@@ -192,9 +244,12 @@ def gains(results) -> Figure:
                           color=FAMILY_COLOURS[w.family], lw=1.5)  # fmt: skip
     for family in families:
         axis.plot([], [], color=FAMILY_COLOURS[family], marker="o", ls="", label=family)
-    axis.axvline(0, color="#777777", lw=1)
     axis.set_yticks(range(len(names)), names)
-    axis.invert_yaxis()
+    axis.set_ylim(len(names) - 0.5, -0.5)
+    if any(w.gain.n for w in found):
+        axis.axvline(0, color="#777777", lw=1)
+    else:
+        say_not_run(axis)
     axis.set_xlabel("points of test top-1 over no augmentation")
     axis.legend(ncols=len(families), loc="lower center", bbox_to_anchor=(0.5, 1.0))
     plt.close(figure)
@@ -203,7 +258,8 @@ def gains(results) -> Figure:
 
 def read_off_the_curve(results) -> Figure:
     """Test top-1 over the number of images, a panel a model: dashed without augmentation, solid with all of it, 95%
-    bands; and how the worth of all of it is read: from its accuracy across to the dashed curve, and down."""
+    bands; and how the worth of all of it is read: from its accuracy across to the dashed curve, and down to the number
+    of images, with its interval as a grey stripe."""
     models = list(_models(results.frame))
     rows = -(-len(models) // 2)
     figure, axes = plt.subplots(rows, 2, figsize=(WIDTH, 2.6 * rows), sharex=True, squeeze=False)
@@ -211,9 +267,11 @@ def read_off_the_curve(results) -> Figure:
     for axis, (model, family) in zip(axes.flat, models, strict=False):
         for name, style in ((NONE, "--"), (ALL, "-")):
             cell = results.usual[(results.usual["model"] == model) & (results.usual["augmentation"] == name)]
-            _band(axis, cell, "train_examples", "test_top1", FAMILY_COLOURS[family], style)
+            band(axis, cell, "train_examples", "test_top1", FAMILY_COLOURS[family], style)
         _reading(axis, full.get(model), results.subset)
         plain_log_axis(axis)
+        if not axis.has_data():
+            say_not_run(axis)
         axis.set_title(model, fontsize=10)
     for axis in axes.flat[len(models) :]:
         axis.axis("off")
@@ -221,6 +279,13 @@ def read_off_the_curve(results) -> Figure:
         axis.set_ylabel("test top-1 (%)")
     for axis in axes[-1]:
         axis.set_xlabel("training images")
+    handles = [
+        Line2D([], [], color="#333333", ls="--", marker="o", ms=3, label="no augmentation"),
+        Line2D([], [], color="#333333", ls="-", marker="o", ms=3, label="all of it"),
+        Line2D([], [], color="#333333", ls=":", lw=1, label="read across, then down"),
+        Patch(color="#999999", alpha=0.25, lw=0, label="95% interval of the reading"),
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=4, fontsize=8, handlelength=DASHES)
     plt.close(figure)
     return figure
 
@@ -243,7 +308,7 @@ def _reading(axis, found: Worth | None, base: int) -> None:
         axis.plot([base, inside(e.examples)], [found.top1.mean] * 2, color="#333333", lw=1, ls=":")
 
 
-def _band(axis, rows: pd.DataFrame, over: str, column: str, colour: str, style: str, label: str | None = None) -> None:
+def band(axis, rows: pd.DataFrame, over: str, column: str, colour: str, style: str, label: str | None = None) -> None:
     """Mean of a column with its 95% t-band, over another column, whose values are on the x-axis."""
     rows = rows.dropna(subset=[column]) if column in rows else rows[:0]
     if rows.empty:
@@ -254,76 +319,14 @@ def _band(axis, rows: pd.DataFrame, over: str, column: str, colour: str, style: 
     axis.fill_between(mean.index, [b[0] for b in bounds], [b[1] for b in bounds], color=colour, alpha=0.18, lw=0)
 
 
-def _layers(results) -> pd.DataFrame:
-    """The runs whose first layer is compared: MLPs without and with all of the augmentation."""
-    frame = results.usual
-    return frame[frame["family"].str.endswith("MLP") & frame["augmentation"].isin((NONE, ALL))]
-
-
-def locality_over_images(results) -> Figure:
-    """Radius and entropy of first-layer weights over the number of training images, mean over all units, 95% bands;
-    grey: before training."""
-    figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 3.2))
-    layers = _layers(results)
-    labels = {"radius": "effective radius", "entropy": "spatial entropy"}
-    for axis, (column, label) in zip(axes, labels.items(), strict=True):
-        for family, rows in layers.groupby("family", sort=False):
-            for name, style in ((NONE, "--"), (ALL, "-")):
-                cell = rows[rows["augmentation"] == name]
-                _band(axis, cell, "train_examples", column, FAMILY_COLOURS[family], style,
-                      f"{family}{', augmented' if name == ALL else ''}")  # fmt: skip
-        initial = layers[f"initial_{column}"].dropna()
-        if len(initial):
-            axis.axhline(initial.mean(), color="#777777", lw=1, ls=":", label="before training")
-        plain_log_axis(axis)
-        axis.set(xlabel="training images", title=f"{label} (1: spread evenly)")
-    if layers["initial_radius"].notna().any():
-        axes[0].legend(fontsize=7)
-    plt.close(figure)
-    return figure
-
-
-def first_layers_over_images(results, columns: int = 5, rows: int = 4) -> Figure:
-    """The same first units of the B-MLP's first layer, before training and after it on ever more images; above without
-    augmentation, below with all of it. Greatest |weight| over channels, each unit scaled by its own maximum."""
-    frame = results.usual[(results.usual["family"] == "B-MLP") & (results.usual["seed"] == results.usual["seed"].min())]
-    frame = frame[frame["augmentation"].isin((NONE, ALL))]
-    both = set.intersection(*({*frame.loc[frame["augmentation"] == name, "train_examples"]} for name in (NONE, ALL)))
-    sizes = sorted(both)
-    figure, axes = plt.subplots(2, 1 + len(sizes), figsize=(WIDTH, 2 * WIDTH / (1 + len(sizes)) * rows / columns + 0.5),
-                                squeeze=False)  # fmt: skip
-    pictures = {(row["augmentation"], row["train_examples"]): _measured(row, "first_layer")
-                for row in frame.to_dict("records")}  # fmt: skip
-    initial = next(filter(None, (_measured(row, "first_layer_initial") for row in frame.to_dict("records"))), None)
-    for axis in axes.flat:
-        axis.set(xticks=[], yticks=[])
-        axis.grid(False)
-        axis.spines[:].set_visible(False)
-    for line, name in zip(axes, (NONE, ALL), strict=True):
-        for axis, measured in zip(line, [initial, *(pictures.get((name, n)) for n in sizes)], strict=True):
-            if measured:
-                axis.imshow(_sheet(decode_pictures(measured), columns, rows), cmap="magma", interpolation="nearest")
-        line[0].set_ylabel("no augmentation" if name == NONE else "augmented", fontsize=9)
-    for axis, title in zip(axes[0], ["before training", *(f"{n:,} images" for n in sizes)], strict=True):
-        axis.set_title(title, fontsize=9)
-    plt.close(figure)
-    return figure
-
-
-def _sheet(units: np.ndarray, columns: int, rows: int) -> np.ndarray:
-    shown = units[: columns * rows]
-    shown = np.pad(shown, ((0, columns * rows - len(shown)), (1, 1), (1, 1)), constant_values=255)
-    height, width = shown.shape[1:]
-    return shown.reshape(rows, columns, height, width).swapaxes(1, 2).reshape(rows * height, columns * width)
-
-
-def _measured(row: dict, name: str):
+def measured(row: dict, name: str) -> dict | None:
+    """A measure of a run, which has none before it is run."""
     return row["measures"].get(name) if isinstance(row.get("measures"), dict) else None
 
 
 def _moved(results) -> list[tuple[str, str, pd.DataFrame]]:
     """The runs whose test images were moved, with the measure in a column `translated`, by model and augmentation."""
-    rows = [row | {"translated": _measured(row, "translated")} for row in results.compared.to_dict("records")]
+    rows = [row | {"translated": measured(row, "translated")} for row in results.compared.to_dict("records")]
     rows = [row for row in rows if row["translated"]]
     if not rows:
         return []
@@ -341,11 +344,13 @@ def accuracy_when_moved(results) -> Figure:
             for m in cell["translated"] for shift, top1 in zip(m["shifts"], m["top1"], strict=True)
         )  # fmt: skip
         family = cell["family"].iloc[0]
-        _band(axis, points, "shift", "top1", FAMILY_COLOURS[family], "-" if name == ALL else "--",
+        band(axis, points, "shift", "top1", FAMILY_COLOURS[family], "-" if name == ALL else "--",
               f"{family}{', augmented' if name == ALL else ''}")  # fmt: skip
     axis.set(xlabel="test images moved by (pixels; mean of four directions)", ylabel="test top-1 (%)")
     axis.xaxis.get_major_locator().set_params(integer=True)
     if found:
-        axis.legend(fontsize=8)
+        axis.legend(fontsize=8, handlelength=DASHES)
+    else:
+        say_not_run(axis)
     plt.close(figure)
     return figure

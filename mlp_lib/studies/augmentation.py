@@ -7,9 +7,12 @@ Cells: each model at `subset` images with none, flip, crop, both, MixUp, all; wi
 which is the curve that equivalent training examples are read from; with all of it at `augmented_sizes`; and the B-MLP
 at other label smoothings. Learning rates are chosen at `subset` images, once without augmentation, which holds for
 every number of images, and once with all of it, which holds for its parts too.
+
+A control beside the cells judges nothing: at the most images, MLPs without augmentation at the rate chosen with it, and
+with it at the rate chosen without, so that first layers can be compared at one learning rate.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -46,6 +49,8 @@ class Preset:
     seeds: tuple[int, ...]
     smoothing: tuple[float, ...] = (0.0, 0.1)  # besides SMOOTHING, for the B-MLP
     shifted_families: tuple[str, ...] = ("B-MLP", "CNN")  # whose test images are moved as well
+    control_families: tuple[str, ...] = ("S-MLP", "B-MLP")  # whose first layers are compared at one lr as well,
+    control_seeds: int = 3  # with the first of the seeds
     tuning_share: float = 1 / 3
 
 
@@ -60,6 +65,7 @@ PRESETS = {
         dataset="cifar10", subset=2000, sizes=(500, 4000, 8000, 32_000), augmented_sizes=(500, 32_000),
         augmented_families=("S-MLP", "B-MLP"), models=("S-6/Wi-256", "B-6/Wi-256", "CNN-16", "ViT-32x4/8"),
         steps=1000, batch_size=100, lrs=(1e-4, 3e-4, 1e-3), seeds=(0, 1, 2),
+        control_families=("B-MLP",), control_seeds=2,  # what 25 minutes have room for
     ),
     "overnight": Preset(
         dataset="cifar10", subset=10_000, sizes=(500, 2000, 5000, 20_000, 45_000), augmented_sizes=(500, 45_000),
@@ -78,7 +84,7 @@ PRESETS = {
 class Parameters(parameters.Parameters):
     """The chapter's parameters. None keeps the preset's own value."""
 
-    model: str | None = None  # an MLP in the place of the preset's B-MLP
+    model: str | None = None  # a B-MLP in the place of the preset's
     dataset: str | None = None
     subset: int | None = None
     sizes: tuple[int, ...] | None = None
@@ -108,23 +114,27 @@ class Asked(NamedTuple):
 class Results:
     """What the chapter shows. `frame` has one row a run, with `family`, `augmented`, `augmentation` (a name of PARTS)
     and, for MLPs, `radius`, `entropy`, `initial_radius`, `initial_entropy` of the first layer. `subset`: the number of
-    images at which augmentations are compared."""
+    images at which augmentations are compared. `control`: the same columns of the runs that judge nothing, which are
+    in no row of `frame`; none where an MLP's two learning rates are one."""
 
     cells: tuple[Cell, ...]
     frame: pd.DataFrame
     subset: int
+    control: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     @property
     def complete(self) -> bool:
-        """Every learning rate is chosen, and every run has ended."""
-        return ended(self.cells, self.frame)
+        """Every learning rate is chosen, and every run has ended, those of the control too."""
+        return ended(self.cells, self.frame) and (self.control.empty or ended((), self.control))
 
     @property
     def sufficient(self) -> bool:
-        """Complete, with at least three seeds of every cell, and the first layer of every MLP measured."""
+        """Every learning rate is chosen and every run has ended, with at least three seeds of every cell, and the first
+        layer of every MLP measured. The control, which judges nothing, does not count."""
         cells = self.frame.groupby(["model", "augmentation", "train_examples", "label_smoothing"])["seed"].nunique()
         mlps = self.frame[self.frame["family"].str.endswith("MLP") & (self.frame["status"] == "ok")]
-        return self.complete and bool((cells >= 3).all()) and bool(mlps["radius"].notna().all())
+        judged = ended(self.cells, self.frame)
+        return judged and bool((cells >= 3).all()) and bool(mlps["radius"].notna().all())
 
     @property
     def usual(self) -> pd.DataFrame:
@@ -198,6 +208,22 @@ def asked(preset: Preset, lrs: dict[tuple[str, str], float]) -> list[Asked]:
     return found
 
 
+def control(preset: Preset, lrs: dict[tuple[str, str], float]) -> list[Run]:
+    """The first-layer cells at the most images that both have, each at the lr that was chosen for the other: with the
+    cells themselves, no and all augmentation at one learning rate, twice. None where the two rates are one."""
+    base, parts, found = candidates(preset), parts_of(preset.dataset), []
+    for seed in preset.seeds[: preset.control_seeds]:
+        for model in preset.models:
+            family, both = family_of(model), {preset.subset}
+            if family in preset.augmented_families:
+                both |= {*preset.sizes} & {*preset.augmented_sizes}
+            if family in preset.control_families and lrs[model, NONE] != lrs[model, ALL]:
+                for name, other in ((NONE, ALL), (ALL, NONE)):
+                    run = base[model, name].but(augment=parts[name], lr=lrs[model, other], seed=seed, subset=max(both))
+                    found.append(run)
+    return found
+
+
 def _measures(preset: Preset, run: Run, name: str) -> tuple[str, ...]:
     """Statistics of every MLP's first layer; its pictures, which are large, where a figure shows them; test images that
     are moved, which take long, where a figure compares them."""
@@ -215,8 +241,8 @@ def _measures(preset: Preset, run: Run, name: str) -> tuple[str, ...]:
 
 
 def collect(preset: Preset, ensure: Ensure) -> Results:
-    """The whole chapter: choose learning rates, then train the cells. Runs at an lr that is not final are asked for
-    with train=False."""
+    """The whole chapter: choose learning rates, then train the cells, and the control last. Runs at an lr that is not
+    final are asked for with train=False; like the widening of a grid, the control is not foreseen until then."""
     steps = max(1, round(preset.steps * preset.tuning_share))
     short = {key: run.but(steps=steps) for key, run in candidates(preset).items()}
 
@@ -226,15 +252,19 @@ def collect(preset: Preset, ensure: Ensure) -> Results:
     if len(preset.lrs) > 1:
         unmeasured([run for candidate in short.values() for run in grid_runs(candidate, preset.lrs)])  # all at once
     choices = {key: choose_lr(run, preset.lrs, unmeasured) for key, run in short.items()}
-    wanted = asked(preset, {key: choice.lr for key, choice in choices.items()})
+    lrs = {key: choice.lr for key, choice in choices.items()}
+    wanted, beside = asked(preset, lrs), control(preset, lrs)
     by_measures: dict[tuple[str, ...], list[Run]] = {}
     for run, measures in wanted:
         by_measures.setdefault(measures, []).append(run)
     final, rows = all(choice.final for choice in choices.values()), {}
     for measures, runs in by_measures.items():
         rows |= {row["key"]: row for row in ensure(runs, train=final, measures=measures).to_dict("records")}
+    parts = parts_of(preset.dataset)
+    frame = _frame([rows[run.key] for run, _ in wanted], parts)
+    others = ensure(beside, train=final, measures=MEASURES).to_dict("records") if beside else []
     cells = tuple(Cell(model, short[model, name].augment, choice) for (model, name), choice in choices.items())
-    return Results(cells, _frame([rows[run.key] for run, _ in wanted], parts_of(preset.dataset)), preset.subset)
+    return Results(cells, frame, preset.subset, _frame(others, parts) if others else frame.iloc[:0])
 
 
 def _frame(rows: list[dict[str, Any]], parts: dict[str, str]) -> pd.DataFrame:

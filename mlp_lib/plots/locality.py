@@ -1,0 +1,165 @@
+"""First-layer weights of MLPs with and without augmentation: figures and tables of rq2-augmentation. No torch.
+
+From `studies.augmentation.Results`, and standing as well where nothing has run yet, as in plots/augmentation.py.
+"""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from mlp_lib.pictures import decode_pictures
+from mlp_lib.plots.augmentation import ALL, DASHES, NONE, band, if_run, measured, say_not_run, short
+from mlp_lib.plots.style import FAMILY_COLOURS, WIDTH, plain_log_axis
+from mlp_lib.stats import paired_difference, t_interval
+
+
+def table_of_locality(results) -> pd.DataFrame:
+    """First-layer weights of every MLP by number of images: radius and entropy over all units, in percent of an even
+    spread's, before and after training."""
+    rows, layers = [], _layers(results)
+    by_cell = {key: cell for key, cell in layers.groupby(["model", "augmentation", "train_examples"])}
+    order = list(layers["model"].unique())
+    for model, name, examples in sorted(by_cell, key=lambda key: (order.index(key[0]), key[1] == ALL, key[2])):
+        cell = by_cell[model, name, examples]
+        values = {column: t_interval(100 * cell[column].dropna())
+                  for column in ("radius", "initial_radius", "entropy", "initial_entropy")}  # fmt: skip
+        rows.append(
+            {
+                "model": model,
+                "augmentation": name,
+                "images": f"{examples:,}",
+                "radius, % [95%]": values["radius"].text(),
+                "before training": short(values["initial_radius"]),
+                "entropy, % [95%]": if_run(values["entropy"].n, values["entropy"].text()),
+                "before training ": short(values["initial_entropy"]),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def table_at_one_lr(results) -> pd.DataFrame:
+    """First-layer weights without and with augmentation at one and the same learning rate, at each that was chosen for
+    either, on the most images that both have; radius and entropy in percent of an even spread's, differences paired by
+    seed. The runs at the other's rate are `results.control`, which no rule sees."""
+    rows, layers, control = [], _layers(results), results.control
+    chosen = {(cell.model, NONE if cell.augment == "none" else ALL): cell.choice for cell in results.cells}
+    for model in layers["model"].unique() if control.empty else control["model"].unique():
+        own = layers[(layers["model"] == model) & (layers["train_examples"] == most_images(results, model))]
+        runs = own if control.empty else pd.concat([own, control[control["model"] == model]])
+        for lr in sorted({chosen[model, name].lr for name in (NONE, ALL)}):
+            without = _by_seed(runs, NONE, lr)
+            for name in (NONE, ALL):
+                choice, weights = chosen[model, name], _by_seed(runs, name, lr)
+                radius, entropy = (t_interval(weights[column]) for column in weights)
+                more = [paired_difference(weights[column], without[column]) for column in weights]
+                n = 0 if name == NONE else more[0].n
+                rows.append(
+                    {
+                        "model": model,
+                        "learning rate": f"{lr:g}" + (" (chosen)" if choice.final and choice.lr == lr else ""),
+                        "augmentation": name,
+                        "radius, % [95%]": radius.text(),
+                        "radius, all - none [95%]": if_run(n, more[0].text()),
+                        "entropy, % [95%]": if_run(entropy.n, entropy.text()),
+                        "entropy, all - none [95%]": if_run(n, more[1].text()),
+                    }
+                )
+    return pd.DataFrame(rows)
+
+
+def _by_seed(runs: pd.DataFrame, name: str, lr: float) -> pd.DataFrame:
+    """Radius and entropy, in percent, of the runs with an augmentation and lr that are measured; a row a seed."""
+    cell = runs[(runs["augmentation"] == name) & (runs["lr"] == lr)]
+    return 100 * cell.set_index("seed")[["radius", "entropy"]].dropna()
+
+
+def beside_the_verdict(results, family: str = "B-MLP") -> dict[str, str]:
+    """What else differs between the two sides that claim 12 compares, for a sentence: the largest number of `images`,
+    and there, by side, the learning rate (`lr-none`, `lr-all`) and top-1 on training images (`train-none`, ...)."""
+    rows = _layers(results)
+    rows = rows[rows["family"] == family]
+    rows = rows[rows["train_examples"] == most_images(results, rows["model"].iloc[0])] if len(rows) else rows
+    words = {"images": f"{rows['train_examples'].iloc[0]:,}" if len(rows) else "no"}
+    for name in (NONE, ALL):
+        cell = rows[rows["augmentation"] == name]
+        done = cell[cell["status"] == "ok"]
+        words[f"lr-{name}"] = f"{done['lr'].iloc[0]:g}" if len(done) else "not run"
+        words[f"train-{name}"] = t_interval(done["train_top1"] if len(done) else []).text()
+    return words
+
+
+def most_images(results, model: str) -> int:
+    """The largest number of images at which a model is trained both without and with all of the augmentation."""
+    rows = _layers(results)
+    rows = rows[rows["model"] == model]
+    return int(max(set.intersection(*({*rows.loc[rows["augmentation"] == a, "train_examples"]} for a in (NONE, ALL)))))
+
+
+def _layers(results) -> pd.DataFrame:
+    """The runs whose first layer is compared: MLPs without and with all of the augmentation."""
+    frame = results.usual
+    return frame[frame["family"].str.endswith("MLP") & frame["augmentation"].isin((NONE, ALL))]
+
+
+def locality_over_images(results) -> Figure:
+    """Radius and entropy of first-layer weights over the number of training images, mean over all units, 95% bands;
+    grey: before training."""
+    figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 3.2))
+    layers = _layers(results)
+    labels = {"radius": "effective radius", "entropy": "spatial entropy"}
+    for axis, (column, label) in zip(axes, labels.items(), strict=True):
+        for family, rows in layers.groupby("family", sort=False):
+            for name, style in ((NONE, "--"), (ALL, "-")):
+                cell = rows[rows["augmentation"] == name]
+                band(axis, cell, "train_examples", column, FAMILY_COLOURS[family], style,
+                      f"{family}{', augmented' if name == ALL else ''}")  # fmt: skip
+        initial = layers[f"initial_{column}"].dropna()
+        if len(initial):
+            axis.axhline(initial.mean(), color="#777777", lw=1, ls=":", label="before training")
+        else:
+            say_not_run(axis)
+        plain_log_axis(axis)
+        axis.set(xlabel="training images", title=f"{label} (1: spread evenly)")
+    handles, names = axes[0].get_legend_handles_labels()
+    if handles:  # below the panels: within them it would lie over a line
+        figure.legend(handles, names, loc="outside lower center", ncols=5, fontsize=8, handlelength=DASHES,
+                      columnspacing=1.2)  # fmt: skip
+    plt.close(figure)
+    return figure
+
+
+def first_layers_over_images(results, columns: int = 5, rows: int = 4) -> Figure:
+    """The same first units of the B-MLP's first layer, before training and after it on ever more images; above without
+    augmentation, below with all of it. Greatest |weight| over channels, each unit scaled by its own maximum."""
+    frame = results.usual[(results.usual["family"] == "B-MLP") & (results.usual["seed"] == results.usual["seed"].min())]
+    frame = frame[frame["augmentation"].isin((NONE, ALL))]
+    both = set.intersection(*({*frame.loc[frame["augmentation"] == name, "train_examples"]} for name in (NONE, ALL)))
+    sizes = sorted(both)
+    figure, axes = plt.subplots(2, 1 + len(sizes), figsize=(WIDTH, 2 * WIDTH / (1 + len(sizes)) * rows / columns + 0.5),
+                                squeeze=False)  # fmt: skip
+    pictures = {(row["augmentation"], row["train_examples"]): measured(row, "first_layer")
+                for row in frame.to_dict("records")}  # fmt: skip
+    initial = next(filter(None, (measured(row, "first_layer_initial") for row in frame.to_dict("records"))), None)
+    for axis in axes.flat:
+        axis.set(xticks=[], yticks=[])
+        axis.grid(False)
+        axis.spines[:].set_visible(False)
+    for line, name in zip(axes, (NONE, ALL), strict=True):
+        for axis, units in zip(line, [initial, *(pictures.get((name, n)) for n in sizes)], strict=True):
+            if units:
+                axis.imshow(_sheet(decode_pictures(units), columns, rows), cmap="magma", interpolation="nearest")
+            else:
+                say_not_run(axis)
+        line[0].set_ylabel("no augmentation" if name == NONE else "augmented", fontsize=9)
+    for axis, title in zip(axes[0], ["before training", *(f"{n:,} images" for n in sizes)], strict=True):
+        axis.set_title(title, fontsize=9)
+    plt.close(figure)
+    return figure
+
+
+def _sheet(units: np.ndarray, columns: int, rows: int) -> np.ndarray:
+    shown = units[: columns * rows]
+    shown = np.pad(shown, ((0, columns * rows - len(shown)), (1, 1), (1, 1)), constant_values=255)
+    height, width = shown.shape[1:]
+    return shown.reshape(rows, columns, height, width).swapaxes(1, 2).reshape(rows * height, columns * width)
