@@ -26,12 +26,7 @@ from mlp_lib.runs import Run
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 HERE_SECONDS = 20.0  # of planned training, below which starting worker processes does not pay
-WORKER_ENVIRONMENT = {
-    "OMP_WAIT_POLICY": "PASSIVE",  # spinning threads of two trainings slow each other down many times over
-    # glibc hands a batch's memory back to the system after every step, which costs more than the augmentation does
-    "MALLOC_TRIM_THRESHOLD_": "1000000000",
-    "MALLOC_MMAP_THRESHOLD_": "1000000000",
-}
+WAIT_POLICY = {"OMP_WAIT_POLICY": "PASSIVE"}  # spinning threads of two trainings slow each other down many times over
 
 
 def with_parents(runs: Iterable[Run]) -> dict[str, Run]:
@@ -135,7 +130,11 @@ def run_all(
             keep.setdefault(run.init.run.key, []).append(run.init.epoch)
     deadline = None if budget_minutes is None else time.monotonic() + 60 * budget_minutes
     on_cpu = pick_device(how.device).type == "cpu"
-    if workers is None and (not on_cpu or sum(costs.planned_seconds(run) for run in todo) < HERE_SECONDS):
+    asked = how.together not in (None, 1)
+    if asked and workers is not None:
+        raise UserError(f"together={how.together} trains runs in one process, workers={workers} in several; give one")
+    short = sum(costs.planned_seconds(run) for run in todo) < HERE_SECONDS
+    if workers is None and (not on_cpu or asked or short):
         return _run_here(todo, store, how, measures, keep, deadline, progress)
     workers = processes_for(len(todo), on_cpu) if workers is None else workers
     if workers < 1:
@@ -156,7 +155,7 @@ def run_all(
                bar_format="{l_bar}{bar:20}| {n:.3g}/{total:.3g} TFLOP [{elapsed}<{remaining}]{postfix}")  # fmt: skip
     # Thread limits must stand in the environment before a worker imports torch.
     limits = {name: str(how.threads) for name in THREAD_VARIABLES}
-    with environment(**limits, **WORKER_ENVIRONMENT), on_signal(halt), bar:
+    with environment(**limits, **WAIT_POLICY), on_signal(halt), bar:
         pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker, initargs=(reports, stop))
         futures = {}
         try:
@@ -193,26 +192,35 @@ def run_all(
 
 
 def _run_here(todo, store: Store, how, measures, keep: dict, deadline: float | None, progress: bool) -> bool:
-    """One after another in this process: for a GPU, which one process fills, and for seconds of work, which starting
-    other processes would only lengthen."""
+    """One after another in this process, or side by side as `how.together` says: for a GPU, which one process fills,
+    and for seconds of work, which starting other processes would only lengthen."""
     import torch
 
-    from mlp_lib.execute import execute
+    from mlp_lib.execute import execute, execute_together
+    from mlp_lib.together import arranged
+
+    def epochs(run: Run) -> tuple[int, ...]:
+        return tuple(sorted(set(keep.get(run.key, ()))))
 
     stop, threads, done = threading.Event(), torch.get_num_threads(), 0
     with on_signal(stop.set), tqdm(total=len(todo), unit="run", disable=not progress, file=sys.stdout) as bar:
         try:
-            for run in todo:
-                result = execute(
-                    run, store, how._replace(threads=how.threads or costs.sensible_threads(run)),
-                    measures=measures, keep_epochs=tuple(keep.get(run.key, ())),
+            for runs in arranged(todo, how, apart=epochs):
+                first, options = runs[0], dict(
+                    how=how._replace(threads=how.threads or costs.sensible_threads(runs[0])),
+                    measures=measures, keep_epochs=epochs(runs[0]),
                     on_progress=lambda step, total: bar.set_postfix_str(f"step {step:,} of {total:,}"),
                     should_stop=lambda: stop.is_set() or (deadline is not None and time.monotonic() > deadline),
                 )  # fmt: skip
-                if result.record is None:
+                if len(runs) == 1:
+                    results = [execute(first, store, **options)]
+                else:
+                    results = execute_together(runs, store, **options)
+                ended = sum(result.record is not None for result in results)
+                done += ended
+                bar.update(ended)
+                if ended < len(runs):
                     break
-                done += 1
-                bar.update()
         finally:
             torch.set_num_threads(threads)
             store.reload()

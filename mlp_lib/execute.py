@@ -1,9 +1,10 @@
-"""`execute`: train one run in this process and write down what came of it."""
+"""`execute`: train one run in this process, or several side by side, and write down what came of it."""
 
 import hashlib
 import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,7 +13,7 @@ import filelock
 import safetensors.torch
 import torch
 
-from mlp_lib import architectures, costs, measure, models, train
+from mlp_lib import architectures, costs, measure, models, together, train
 from mlp_lib.errors import UserError
 from mlp_lib.loaders import load_data
 from mlp_lib.records import Record, Store, make_folder, now
@@ -53,55 +54,103 @@ def execute(
 
     Raises UserError, with nothing stored, for what cannot start.
     """
+
+    def ends():
+        options = {"keep_epochs": keep_epochs, "on_progress": on_progress, "should_stop": should_stop}
+        yield run, *train.train(run, store.weights, how, **options)
+
+    return _execute([run], store, how, measures, ends())[0]
+
+
+def execute_together(
+    runs: Sequence[Run],
+    store: Store,
+    how: How = How(),
+    *,
+    measures: tuple[str, ...] = (),
+    keep_epochs: Sequence[int] = (),
+    on_progress: Callable[[int, int], None] | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> list[Result]:
+    """The same for runs of one list of `together.groups`, side by side: a record each, as soon as each has ended.
+
+    Raises UserError, with nothing stored, when one of them cannot start. A crash is that of all that have not ended.
+    """
+    options = {"keep_epochs": keep_epochs, "on_progress": on_progress, "should_stop": should_stop}
+    ends = together.train_together(list(runs), store.weights, how, **options)
+    return _execute(runs, store, how, measures, ends)
+
+
+def _execute(runs: Sequence[Run], store: Store, how: How, measures: tuple[str, ...], ends: Iterator) -> list[Result]:
+    """Draw the ends of these runs, (run, outcome, model) each, under their locks, and write them down."""
     measure.check_names(measures)
-    parent = store.get(run.init.run) if run.init else None
-    if parent and parent.status == "diverged":
-        raise UserError(f"run {run.key} starts from {parent.key}, which diverged and left no weights; change its lr")
+    for run in runs:
+        parent = store.get(run.init.run) if run.init else None
+        if parent and parent.status == "diverged":
+            line = f"run {run.key} starts from {parent.key}, which diverged and left no weights; change its lr"
+            raise UserError(line)
     device = train.pick_device(how.device)
     train.check_precision(how.precision)
-    model = models.build_for(run)
-    load_data(run, device)
+    counts = models.parameter_counts(models.build_for(runs[0]))  # theirs too: they have one architecture
+    load_data(runs[0], device)
     make_folder(store.weights)
+    to_measure = []
+    results = {run.key: Result(None, None, 0) for run in runs}  # of what is not begun before a stop
+    with ExitStack() as locks:
+        for run in runs:
+            locks.enter_context(_locked(run, store))
+        started = time.perf_counter()
+        facts = {run.key: dict(key=run.key, run=run, **counts, **_flops(run)) for run in runs}
+        try:
+            for run, outcome, trained in ends:
+                results[run.key] = Result(None, None, outcome.step)
+                if outcome.status == "paused":
+                    continue
+                record = Record(
+                    status=outcome.status, metrics=outcome.metrics, curve=outcome.curve, steps=outcome.step,
+                    seconds=round(outcome.seconds, 2), images_per_second=round(outcome.images_per_second, 1),
+                    device=outcome.device, precision=outcome.precision, threads=outcome.threads,
+                    accumulate=outcome.accumulate, together=outcome.together, data=outcome.fingerprint,
+                    **facts[run.key], **_environment(device),
+                )  # fmt: skip
+                path = store.add(record)
+                results[run.key] = Result(record, path, outcome.step)
+                if trained is not None and _applicable(measures, run):
+                    to_measure.append((run, outcome.device, trained))
+        except (UserError, KeyboardInterrupt):
+            raise
+        except Exception as error:
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+            for run in runs:
+                if results[run.key].record is None:
+                    store.add(
+                        Record(
+                            status="failed", error=reason, steps=0, seconds=time.perf_counter() - started,
+                            images_per_second=0.0, device=how.device, precision=how.precision,
+                            threads=how.threads or 0, data="", **facts[run.key], **_environment(device),
+                        )
+                    )  # fmt: skip
+            raise
+        for run, where, trained in to_measure:  # after all is stored: a measure that fails does not cost a training
+            bare, _, step = results[run.key]
+            measured = measure.measure(_applicable(measures, run), trained, run, load_data(run, where))
+            record = bare.model_copy(update={"measures": measured})
+            results[run.key] = Result(record, store.replace(bare, record), step)
+    return [results[run.key] for run in runs]
+
+
+@contextmanager
+def _locked(run: Run, store: Store) -> Iterator[None]:
+    """Hold the run against other processes, and clear what one that was killed left half-written."""
     lock = filelock.FileLock(store.weights / f"{run.key}.lock")
     try:
         lock.acquire(timeout=0)
     except filelock.Timeout:
         raise UserError(f"run {run.key} is being trained by another process; wait for it or stop it first") from None
     try:
-        for part in store.weights.glob(f"{run.key}[.@]*.part"):  # left by a process that was killed while it wrote
+        for part in store.weights.glob(f"{run.key}[.@]*.part"):
             part.unlink()
-        facts = dict(key=run.key, run=run, **models.parameter_counts(model), **_flops(run))
-        started = time.perf_counter()
-        try:
-            outcome, trained = train.train(
-                run, store.weights, how, keep_epochs=keep_epochs, on_progress=on_progress, should_stop=should_stop
-            )
-        except (UserError, KeyboardInterrupt):
-            raise
-        except Exception as error:
-            reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-            store.add(
-                Record(
-                    status="failed", error=reason, steps=0, seconds=time.perf_counter() - started,
-                    images_per_second=0.0, device=how.device, precision=how.precision, threads=how.threads or 0,
-                    data="", **facts, **_environment(train.pick_device(how.device)),
-                )
-            )  # fmt: skip
-            raise
-        if outcome.status == "paused":
-            return Result(None, None, outcome.step)
-        record = Record(
-            status=outcome.status, metrics=outcome.metrics, curve=outcome.curve, steps=outcome.step,
-            seconds=round(outcome.seconds, 2), images_per_second=round(outcome.images_per_second, 1),
-            device=outcome.device, precision=outcome.precision, threads=outcome.threads, accumulate=outcome.accumulate,
-            data=outcome.fingerprint, **facts, **_environment(train.pick_device(how.device)),
-        )  # fmt: skip
-        path = store.add(record)  # before anything is measured: a measure that fails does not cost the training
-        if trained is not None and _applicable(measures, run):
-            measured = measure.measure(_applicable(measures, run), trained, run, load_data(run, outcome.device))
-            bare, record = record, record.model_copy(update={"measures": measured})
-            path = store.replace(bare, record)
-        return Result(record, path, outcome.step)
+        yield
     finally:
         lock.release()
 

@@ -49,6 +49,11 @@ class Record(BaseModel):
     precision: str = Field(description="fp32 or bf16 in training; evaluation and measures are always in fp32")
     threads: int = Field(description="of torch, on the processor")
     accumulate: int = Field(1, description="parts that each batch was split into")
+    together: int = Field(
+        1,
+        description="runs trained side by side with stacked weights in the last call; seconds is then this run's equal "
+        "share of their time, and images_per_second counts its own images, not those of the others",
+    )
     versions: dict[str, str] = Field(description="of Python and the packages that compute")
     sources: str = Field(description="hash of the mlp_lib sources that trained it")
     data: str = Field(description="fingerprint of the images and labels")
@@ -60,7 +65,8 @@ class Record(BaseModel):
         return Run.model_validate(value, context={"stored": True}) if isinstance(value, dict) else value
 
     def to_json(self) -> str:
-        return json.dumps(self.model_dump(), indent=1, sort_keys=True) + "\n"
+        alone = {"together"} if self.together == 1 else set()  # as it was before there was such a field
+        return json.dumps(self.model_dump(exclude=alone), indent=1, sort_keys=True) + "\n"
 
     @property
     def filename(self) -> str:

@@ -7,9 +7,8 @@ last bit on the same machine, torch, precision and thread count, because nothing
 
 import copy
 import math
-import os
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -24,6 +23,7 @@ from mlp_lib.errors import UserError
 from mlp_lib.loaders import Batch, Data, Split
 from mlp_lib.models import build_for, has_batch_norm
 from mlp_lib.process import keep_freed_memory
+from mlp_lib.weights import find_weights, read_checkpoint, save_checkpoint, save_weights
 
 CHECK_EVERY = 100  # steps between looks at the running loss: a non-finite one stops the run at the same step anywhere
 SAVE_SECONDS = 60.0
@@ -37,6 +37,7 @@ class How(NamedTuple):
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     threads: int | None = None  # of torch; as torch finds them when None
     accumulate: int = 1  # parts a batch is split into
+    together: int | None = None  # runs trained side by side: at most so many; None measures on CUDA and is 1 elsewhere
 
 
 class Outcome(NamedTuple):
@@ -53,6 +54,7 @@ class Outcome(NamedTuple):
     threads: int
     accumulate: int
     fingerprint: str
+    together: int = 1  # runs trained side by side, see together.py
 
 
 def pick_device(name: str = "auto") -> torch.device:
@@ -100,19 +102,9 @@ def train(
     Returns the outcome and the trained model (None unless status is "ok"), in fp32 and in evaluation mode.
     Raises UserError for what cannot start: missing data, a damaged checkpoint, splitting with BatchNorm.
     """
-    device = pick_device(how.device)
-    if device.type == "cpu":
-        keep_freed_memory()
-    if how.threads:
-        torch.set_num_threads(how.threads)
-    weights.mkdir(parents=True, exist_ok=True)
+    device = prepare(how, weights)
     data = loaders.load_data(run, device, data_root)
-    saved = _read_checkpoint(weights / f"{run.key}.checkpoint", run, device)
-    if saved and any(
-        epoch * run.steps_per_epoch <= saved["step"] and not (weights / f"{run.key}@{epoch}.safetensors").exists()
-        for epoch in keep_epochs
-    ):
-        saved = None  # it is past an epoch whose weights are wanted since: start over
+    saved = read_checkpoint(run, weights, device, keep_epochs)
     with torch.random.fork_rng():
         model = initial_model(run, weights).to(device)
         if how.accumulate > 1 and has_batch_norm(model):
@@ -122,8 +114,24 @@ def train(
             precision = faster_precision(model, run, data)
         torch.manual_seed(augment.stream_seed("dropout", run.seed))
         loop = Loop(run, model, data, how, precision, saved)
-        status = loop.go(weights, keep_epochs, on_progress, should_stop)
-    metrics: dict[str, float] = {}
+        status = go(loop, weights, keep_epochs, on_progress, should_stop)
+    return finish(loop, status, weights, device)
+
+
+def prepare(how: How, weights: Path) -> torch.device:
+    """The device to train on, with the process set up for it and a folder for weights."""
+    device = pick_device(how.device)
+    if device.type == "cpu":
+        keep_freed_memory()
+    if how.threads:
+        torch.set_num_threads(how.threads)
+    weights.mkdir(parents=True, exist_ok=True)
+    return device
+
+
+def finish(loop: "Loop", status: str, weights: Path, device: torch.device) -> tuple[Outcome, nn.Module | None]:
+    """What `train` returns: the end of a run is measured and its weights are kept."""
+    run, model, data, metrics = loop.run, loop.model, loop.data, {}
     if status == "ok":
         metrics = final_metrics(model, data)
         if not all(map(math.isfinite, metrics.values())):  # the last update blew up, after the last loss was seen
@@ -134,16 +142,17 @@ def train(
         (weights / f"{run.key}.checkpoint").unlink(missing_ok=True)
     outcome = Outcome(
         status, metrics, loop.curve, loop.step, loop.seconds + time.perf_counter() - loop.started,
-        loop.images_per_second(), str(device), precision, torch.get_num_threads(), loop.accumulate, data.fingerprint,
+        (loop.step - loop.first_step) * run.batch_size / max(loop.loop_seconds, 1e-9), str(device), loop.precision,
+        torch.get_num_threads(), loop.accumulate, data.fingerprint,
     )  # fmt: skip
     return outcome, (model.eval() if status == "ok" else None)
 
 
 class Loop:
-    """The state that a checkpoint holds, and the loop over it. `saved` is what `_save` wrote, None at the start."""
+    """The state that a checkpoint holds, and the loop over it. `saved` is what `save` wrote, None at the start."""
 
     def __init__(self, run, model: nn.Module, data: Data, how: How, precision: str, saved: dict[str, Any] | None):
-        self.run, self.model, self.data, self.precision = run, model, data, precision
+        self.run, self.model, self.data, self.precision = run, model.train(), data, precision
         self.accumulate = how.accumulate
         self.optimizer = optim.make_optimizer(run, model.parameters())
         self.step, self.seconds, self.curve = 0, 0.0, []
@@ -157,51 +166,20 @@ class Loop:
             torch.set_rng_state(saved["rng"].cpu())
             if saved["cuda_rng"] is not None:
                 torch.cuda.set_rng_state(saved["cuda_rng"].cpu())
-        self.first_step, self.started, self.loop_seconds = self.step, time.perf_counter(), 0.0
+        self.first_step, self.loop_seconds = self.step, 0.0
+        self.started = self.clock = time.perf_counter()  # since when `seconds` and `loop_seconds` lack what passes
 
-    def go(self, weights: Path, keep_epochs, on_progress, should_stop) -> Literal["ok", "diverged", "paused"]:
-        run, total, per_epoch = self.run, self.run.total_steps, self.run.steps_per_epoch
-        points, keep = set(declared_steps(run)), {epoch * per_epoch for epoch in keep_epochs}
-        self.model.train()
-        last_save = last_report = clock = time.perf_counter()
-        while self.step < total:
-            epoch, start = divmod(self.step, per_epoch)
-            for batch in loaders.epoch_batches(run, self.data, epoch, start):
-                self.take_step(batch)
-                if self.step % CHECK_EVERY == 0 or self.step in points or self.step in keep:
-                    if not math.isfinite(self.running.item()):
-                        self.loop_seconds += time.perf_counter() - clock
-                        return "diverged"
-                if self.step in points:
-                    self.loop_seconds += time.perf_counter() - clock
-                    self._add_point()
-                    clock = time.perf_counter()
-                if self.step in keep:
-                    save_weights(self.model, weights / f"{run.key}@{self.step // per_epoch}.safetensors")
-                now = time.perf_counter()
-                if on_progress and (now - last_report > 1 or self.step == total):
-                    on_progress(self.step, total)
-                    last_report = now
-                stop = self.step < total and should_stop is not None and should_stop()
-                if stop or now - last_save > SAVE_SECONDS:
-                    self._save(weights / f"{run.key}.checkpoint")
-                    last_save = time.perf_counter()
-                if stop:
-                    self.loop_seconds += time.perf_counter() - clock
-                    return "paused"
-                if self.step == total:
-                    break
-        self.loop_seconds += time.perf_counter() - clock
-        return "ok"
+    def batches(self, epoch: int, start: int) -> Iterator[Batch]:
+        return loaders.epoch_batches(self.run, self.data, epoch, start)
 
     def take_step(self, batch: Batch) -> None:
         """Train on one batch. Nothing here waits for the device."""
         optim.set_learning_rate(self.optimizer, optim.learning_rate(self.run, self.step))
-        self.running += self._update(batch)
+        self.running += self.update(batch)
         self.step += 1
         self.running_steps += 1
 
-    def _update(self, batch: Batch) -> Tensor:
+    def update(self, batch: Batch) -> Tensor:
         """One step of the optimiser; the loss before it, on the device. Out of memory: the batch is split further."""
         while True:
             try:
@@ -219,11 +197,22 @@ class Loop:
         self.optimizer.zero_grad(set_to_none=True)  # their memory is for the next batch, or for an evaluation
         return loss
 
+    def look(self, point: bool, keep: bool, weights: Path) -> bool:
+        """After a step: check the running loss, add a point to the curve, keep the weights. False: it is not finite."""
+        finite = math.isfinite(self.running.item())  # waits for the device
+        self.loop_seconds += time.perf_counter() - self.clock
+        if finite and point:
+            self._add_point()
+        self.clock = time.perf_counter()
+        if finite and keep:
+            save_weights(self.model, weights / f"{self.run.key}@{self.step // self.run.steps_per_epoch}.safetensors")
+        return finite
+
     def _add_point(self) -> None:
         """A point of the learning curve: epoch, running loss, and clean accuracy on train and validation parts."""
         point = {"epoch": self.step / self.run.steps_per_epoch, "step": self.step}
         point["running_loss"] = (self.running / self.running_steps).item()
-        train = Split(*(t[:CURVE_EXAMPLES] for t in self.data.train))
+        train = glimpse(self.data.train, CURVE_EXAMPLES)
         point |= {f"train_{k}": v for k, v in evaluate(self.model, self.data, train).items()}
         if len(self.data.val.labels):
             point |= {f"val_{k}": v for k, v in evaluate(self.model, self.data, self.data.val).items()}
@@ -233,7 +222,8 @@ class Loop:
         self.running_steps = 0
         self.model.train()
 
-    def _save(self, path: Path) -> None:
+    def save(self, weights: Path) -> None:
+        """Write the checkpoint."""
         state = {
             "key": self.run.key, "step": self.step, "curve": self.curve, "precision": self.precision,
             "seconds": self.seconds + time.perf_counter() - self.started,
@@ -241,15 +231,35 @@ class Loop:
             "running": self.running, "running_steps": self.running_steps, "rng": torch.get_rng_state(),
             "cuda_rng": torch.cuda.get_rng_state() if self.running.is_cuda else None,
         }  # fmt: skip
+        save_checkpoint(state, weights / f"{self.run.key}.checkpoint")
 
-        def write(part: Path) -> None:
-            with part.open("wb") as file:  # by its path, torch's own writer does not say what went wrong
-                torch.save(state, file)
 
-        _write_whole(path, write)
-
-    def images_per_second(self) -> float:
-        return (self.step - self.first_step) * self.run.batch_size / max(self.loop_seconds, 1e-9)
+def go(loop, weights: Path, keep_epochs, on_progress, should_stop) -> Literal["ok", "diverged", "paused"]:
+    """Take the steps that remain of a `Loop`, or of a `stack.Stack` of them."""
+    total, per_epoch = loop.run.total_steps, loop.run.steps_per_epoch
+    points, keep = set(declared_steps(loop.run)), {epoch * per_epoch for epoch in keep_epochs}
+    last_save = last_report = loop.clock = time.perf_counter()
+    while loop.step < total:
+        for batch in loop.batches(*divmod(loop.step, per_epoch)):
+            loop.take_step(batch)
+            point, kept = loop.step in points, loop.step in keep
+            if (loop.step % CHECK_EVERY == 0 or point or kept) and not loop.look(point, kept, weights):
+                return "diverged"
+            now = time.perf_counter()
+            if on_progress and (now - last_report > 1 or loop.step == total):
+                on_progress(loop.step, total)
+                last_report = now
+            stop = loop.step < total and should_stop is not None and should_stop()
+            if stop or now - last_save > SAVE_SECONDS:
+                loop.save(weights)
+                last_save = time.perf_counter()
+            if stop:
+                loop.loop_seconds += time.perf_counter() - loop.clock
+                return "paused"
+            if loop.step == total:
+                break
+    loop.loop_seconds += time.perf_counter() - loop.clock
+    return "ok"
 
 
 def batch_gradient(model: nn.Module, batch: Batch, parts: int, precision: str) -> Tensor:
@@ -286,19 +296,6 @@ def initial_model(run, weights: Path) -> nn.Module:
     return model
 
 
-def find_weights(weights: Path, name: str) -> Path:
-    """The file of weights `name` (key or key@epoch). Raises UserError when it is not at hand."""
-    path = weights / f"{name}.safetensors"
-    if not path.exists():
-        raise UserError(f"the weights of run {name} are not at hand ({path}); train that run again to get them")
-    return path
-
-
-def save_weights(model: nn.Module, path: Path) -> None:
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    _write_whole(path, lambda part: safetensors.torch.save_file(state, part))
-
-
 @torch.inference_mode()
 def evaluate(model: nn.Module, data: Data, split: Split) -> dict[str, float]:
     """top1 and top5 in percent and mean cross-entropy (no smoothing, nats) on a split, in fp32."""
@@ -315,9 +312,18 @@ def evaluate(model: nn.Module, data: Data, split: Split) -> dict[str, float]:
     return {"top1": 100 * top1, "top5": 100 * top5, "loss": loss}
 
 
+def glimpse(split: Split, count: int) -> Split:
+    """`count` examples of a split: the first of them; where they lie class by class, some of every class."""
+    size, labels = len(split.labels), split.labels
+    if size <= count or not (labels[1:] >= labels[:-1]).all():
+        return Split(split.images[:count], labels[:count])
+    spread = torch.arange(count, device=labels.device) * size // count
+    return Split(split.images[spread], labels[spread])
+
+
 def final_metrics(model: nn.Module, data: Data) -> dict[str, float]:
     """Every split, once, after the last step. The only place where test images are looked at."""
-    train = Split(*(t[: 2 * CURVE_EXAMPLES] for t in data.train))
+    train = glimpse(data.train, 2 * CURVE_EXAMPLES)
     metrics = {f"train_{k}": v for k, v in evaluate(model, data, train).items()}
     if len(data.val.labels):
         metrics |= {f"val_{k}": v for k, v in evaluate(model, data, data.val).items()}
@@ -363,30 +369,3 @@ def _wait_for(device: torch.device) -> None:
         torch.cuda.synchronize(device)
     elif device.type == "mps":
         torch.mps.synchronize()
-
-
-def _read_checkpoint(path: Path, run, device: torch.device) -> dict[str, Any] | None:
-    if not path.exists():
-        return None
-    try:
-        saved = torch.load(path, map_location=device, weights_only=True)
-    except Exception as error:  # torch raises many kinds for a damaged file; all mean the same to the user
-        kind = type(error).__name__
-        raise UserError(f"checkpoint {path} cannot be read ({kind}); delete it to start over") from error
-    owner = saved.get("key") if isinstance(saved, dict) else None
-    if owner != run.key:
-        raise UserError(f"checkpoint {path} belongs to run {owner}, not {run.key}; delete it to start over")
-    return saved
-
-
-def _write_whole(path: Path, write: Callable[[Path], None]) -> None:
-    """Write beside, then rename: a file under its own name is whole."""
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        write(part)
-        os.replace(part, path)
-    except (OSError, RuntimeError, safetensors.SafetensorError) as error:  # each writer has its own for a full disk
-        part.unlink(missing_ok=True)
-        cause = error.__context__ if isinstance(error.__context__, OSError) else error
-        reason = getattr(cause, "strerror", None) or " ".join(str(cause).split())[:200]
-        raise UserError(f"cannot write {path}: {reason}; free some space or choose another --out") from error

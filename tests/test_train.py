@@ -216,3 +216,12 @@ def test_progress_is_reported_up_to_the_end(tmp_path):
     seen = []
     train(make_run(**DIGITS), tmp_path, HOW, on_progress=lambda step, total: seen.append((step, total)))
     assert seen[-1] == (30, 30)
+
+
+def test_training_accuracy_is_of_every_class_where_images_lie_class_by_class():
+    images = torch.arange(1000, dtype=torch.uint8).view(-1, 1, 1, 1)
+    ordered = loaders.Split(images, torch.arange(10).repeat_interleave(100))
+    assert training.glimpse(ordered, 50).labels.bincount().tolist() == [5] * 10
+    mixed = loaders.Split(images, torch.arange(10).repeat(100))
+    assert torch.equal(training.glimpse(mixed, 50).images, images[:50])  # as committed records have it
+    assert len(training.glimpse(ordered, 5000).labels) == 1000

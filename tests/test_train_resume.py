@@ -177,7 +177,7 @@ def test_a_full_disk_is_one_line_and_loses_nothing(rich, tmp_path, small_disk, m
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(training.os, "replace", full)
+        patch.setattr(os, "replace", full)
         with pytest.raises(UserError, match="No space left on device"):
             train(run, tmp_path, HOW)
     assert [p.read_bytes() for p in tmp_path.iterdir()] == [kept]
