@@ -1,5 +1,6 @@
 """Rules of verdicts, on made-up frames whose verdict is plain."""
 
+import datetime
 import json
 import subprocess
 import sys
@@ -13,7 +14,9 @@ from mlp_lib import claims
 from mlp_lib.architectures import family_of
 from mlp_lib.claims import MARKS, RULES, VERDICTS, claim, judge, judge_all, overview, paper_claims, paper_table, summary
 from mlp_lib.errors import UserError
+from mlp_lib.plots.tables import table_of_verdicts
 from mlp_lib.records import Store
+from mlp_lib.rules import RULE_CHANGES, Rule
 from mlp_lib.stats import Estimate
 from mlp_lib.studies import rq1
 
@@ -91,15 +94,53 @@ def test_claim_2_is_refuted_by_either_part():
     "cnn, verdict",
     [
         ([75, 76.2, 77.1], "supported"),
-        ([65, 66.2, 67.1], "not supported"),  # ahead by 5: not far
+        ([65, 66.2, 67.1], "inconclusive at this scale"),  # ahead by 5: not far, but a ResNet18 may be further
         ([69.5, 71, 73.5], "inconclusive at this scale"),
         ([75, 76.2], "inconclusive at this scale"),
         ([], "not tested"),
     ],
 )
 def test_claim_3_far_is_ten_points(cnn, verdict):
-    mlps = {("S-MLP", True): [60.0, 61.0, 62.0], ("B-MLP", True): [60.0, 61.1, 62.0]}
-    assert judge(3, frame_of(mlps | {("CNN", True): cnn})).verdict == verdict
+    assert judge(3, frame_of(AUGMENTED_MLPS | {("CNN", True): cnn})).verdict == verdict
+
+
+AUGMENTED_MLPS = {("S-MLP", True): [60.0, 61.0, 62.0], ("B-MLP", True): [60.0, 61.1, 62.0]}
+WEAKER = "the control is weaker than the claim's"
+
+
+@pytest.mark.parametrize(
+    "resnet, verdict, judged_by",
+    [
+        ([75, 76.2, 77.1], "supported", "ResNet18"),
+        ([65, 66.2, 67.1], "not supported", "ResNet18"),
+        ([69.5, 71, 73.5], "inconclusive at this scale", "ResNet18"),
+        ([65, 66.2], "inconclusive at this scale", "CNN"),  # two seeds are no control
+        ([], "inconclusive at this scale", "CNN"),
+    ],
+)
+def test_claim_3_is_refuted_by_a_resnet18_and_never_by_the_smaller_cnn(resnet, verdict, judged_by):
+    cnn = [64.0, 65.1, 66.2]  # ahead by 4
+    judged = judge(3, frame_of(AUGMENTED_MLPS | {("CNN", True): cnn, ("ResNet18", True): resnet}))
+    assert judged.verdict == verdict and set(judged.parts) == {f"{judged_by} - S-MLP", f"{judged_by} - B-MLP"}
+    caveat = WEAKER if judged_by == "CNN" else ""
+    assert RULES[3].caveat(judged.parts) == caveat
+    assert overview([judged])["caveat"][0] == (WEAKER if judged_by == "CNN" else "")
+    assert table_of_verdicts([judged])["verdict"][0] == verdict + (f" ({caveat})" if caveat else "")
+
+
+def test_a_lower_bound_within_the_bounds_needs_no_caveat_and_supports():
+    judged = judge(3, frame_of(AUGMENTED_MLPS | {("CNN", True): [75, 76.2, 77.1]}))
+    assert RULES[3].caveat(judged.parts) == "" and table_of_verdicts([judged])["verdict"][0] == "supported"
+    above = Rule("", "", lambda frame: {}, 0.0, 10.0, at_least={"a": "why"})
+    assert above.refuted_by("a", Estimate(12.0, (11.0, 13.0), 3))  # too much is too much for a lower bound as well
+    assert not above.refuted_by("a", Estimate(-2.0, (-3.0, -1.0), 3))
+    assert above.refuted_by("b", Estimate(-2.0, (-3.0, -1.0), 3))
+
+
+def test_every_change_of_a_rule_has_its_date_its_claim_and_a_reason():
+    for date, number, why in RULE_CHANGES:
+        assert datetime.date.fromisoformat(date) and number in RULES and why.endswith(".")
+    assert [number for _, number, _ in RULE_CHANGES][:1] == [3]
 
 
 def test_diverged_runs_are_at_chance():
@@ -142,11 +183,47 @@ def test_the_scale_stands_beside_the_verdict():
         assert part in scale
 
 
+def test_the_scale_is_that_of_the_rows_which_the_rule_compares():
+    """What is left out of it changes no comparison; whatever is left in does."""
+    batches = [
+        dict(family=family, architecture=family, model=family, batch_size=batch, total_steps=30_720 // batch, epochs=3,
+             augmented=False, seed=seed, status="ok", test_top1=50.0 + seed, dataset="cifar10", train_examples=10_240)
+        for family in ("B-MLP", "CNN") for batch in (64, 256, 1024) for seed in range(3)
+    ]  # fmt: skip
+    weights = [
+        dict(family=family, model=family, augmentation=augmentation, label_smoothing=smoothing, radius=0.9,
+             train_examples=examples, seed=seed, status="ok", dataset="cifar10", epochs=None, steps=1000)
+        for family in ("B-MLP", "ViT") for augmentation in ("none", "flip", "all") for examples in (500, 2000, 8000)
+        for smoothing in (0.3, 0.0) for seed in range(3)
+    ]  # fmt: skip
+    cells = {(f, a): [50.0, 51.0, 52.0] for f in ("S-MLP", "B-MLP", "CNN", "ViT") for a in (False, True)}
+    scratch = frame_of(cells)
+    permuted = pd.concat([scratch[~scratch.augmented].assign(permuted=value) for value in (False, True)])
+    frames = {1: scratch, 2: scratch, 3: scratch, 4: pd.DataFrame(batches), 12: pd.DataFrame(weights), 15: permuted}
+    assert frames.keys() == RULES.keys()
+    for number, frame in frames.items():
+        rule, frame = RULES[number], frame.reset_index(drop=True)
+        rows = rule.rows(frame)
+        assert 0 < len(rows) < len(frame) and rule.parts(rows) == rule.parts(frame)
+        for row in rows.index:
+            assert rule.parts(frame.drop(row)) != rule.parts(frame), (number, frame.loc[row])
+    assert "CNN" not in judge(1, scratch).scale and "90 epochs" in judge(3, scratch).scale
+    assert "30, 90" not in judge(3, scratch).scale
+    assert judge(4, frames[4]).scale.endswith("3 epochs (480 steps at batch 64, 30 at 1,024)")
+    assert judge(12, frames[12]).scale == "cifar10, 500, 8,000 training images, B-MLP, 1,000 steps"
+
+
+def test_a_resnet_that_stands_for_convolution_is_in_the_scale():
+    scratch = {(f, True): [50.0, 51.0, 52.0] for f in ("S-MLP", "B-MLP", "CNN", "ResNet18")}
+    scale = judge(3, frame_of(scratch)).scale
+    assert "R-6/Wi-256" in scale and "C-6/Wi-256" not in scale  # the made-up names begin as the families do
+
+
 def test_the_verdict_hangs_on_the_comparison_that_decides():
     few = gains([20, 20.5, 19.5], [20, 20.5])
-    assert judge(1, few).weakest.n == 2
+    assert judge(1, few).weakest.n == 2 and judge(1, few).comparison == "B-MLP"
     refuted = judge(1, gains([35, 35.5, 34.5], [12, 12.5, 11.5]))
-    assert refuted.weakest.mean == pytest.approx(35)  # although 12 is smaller
+    assert refuted.weakest.mean == pytest.approx(35) and refuted.comparison == "S-MLP"  # although 12 is smaller
     close = judge(1, gains([20, 20.5, 19.5], [27, 27.5, 26.5]))
     assert close.verdict == "supported" and close.weakest.mean == pytest.approx(27)  # nearest to a bound
 
@@ -179,7 +256,7 @@ def test_all_claims_are_judged_from_records_alone(tmp_path):
 
     rq1.collect(rq1.resolve("laptop"), found)
     verdicts = judge_all(store)
-    assert [v.verdict for v in verdicts[:3]] == ["supported", "supported", "not supported"]
+    assert [v.verdict for v in verdicts[:3]] == ["supported", "supported", "inconclusive at this scale"]
     assert [judge_all(store, "smoke")[i].verdict for i in range(3)] == ["not tested"] * 3
     table = overview(verdicts)
     assert len(table) == 15 and table["ours"][0].startswith("20.0 [20.0, 20.0] n=3") and table["ours"][3] == ""
@@ -187,7 +264,9 @@ def test_all_claims_are_judged_from_records_alone(tmp_path):
     assert plain["estimate"] == pytest.approx(5.0) and plain["n"] == 3 and set(plain["parts"]) == {
         "CNN - S-MLP", "CNN - B-MLP"
     }  # fmt: skip
+    assert plain["comparison"] == "CNN - B-MLP" == table["comparison"][2]
     assert json.loads(json.dumps(summary(nothing[0])))["estimate"] is None
+    assert summary(nothing[4])["comparison"] is None and table["comparison"][4] == ""
 
 
 def test_the_road_from_records_to_verdicts_does_not_import_torch():
@@ -208,3 +287,8 @@ def test_the_papers_table_says_how_sure_each_number_is():
     assert confirmed.loc[["cifar10", "cifar100", "tinyimagenet"], "top1"].tolist() == [54.2, 28.8, 8.5]
     assert set(confirmed.loc[["cifar10", "cifar100", "tinyimagenet"], "source"]) == {"read in the paper"}
     assert set(table[table.mark == "M"]["source"]) == {"reported, unverified"}
+
+
+def test_a_preset_that_a_study_does_not_have_leaves_its_claims_untested(tmp_path):
+    verdicts = claims.judge_all(Store(tmp_path), "paper")  # which RQ1 alone has
+    assert len(verdicts) == 15 and {v.verdict for v in verdicts} == {claims.NOT_TESTED}

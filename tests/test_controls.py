@@ -2,19 +2,20 @@
 
 import math
 
-import numpy as np
 import pandas as pd
 import pytest
+import torch
 from helpers import record_of
+from test_worth import frame_of
 
 from mlp_lib import costs, plots, studies
 from mlp_lib.chapter import open_chapter
 from mlp_lib.errors import UserError
+from mlp_lib.models import build_for, parameter_counts
 from mlp_lib.plots import controls as drawn
-from mlp_lib.plots import worth
+from mlp_lib.plots import one_image, worth
 from mlp_lib.records import Store, row_of
 from mlp_lib.runs import make_run
-from mlp_lib.stats import Estimate, t_interval
 from mlp_lib.studies import controls
 from mlp_lib.studies.tuning import TUNING_SEED
 
@@ -241,98 +242,6 @@ def test_a_preset_that_cannot_be_run_is_one_line(preset, changes, says):
     assert "\n" not in str(caught.value)
 
 
-# --- what a prior is worth ------------------------------------------------------------------------------------------
-
-
-def frame_of(errors: dict[str, list[float]], flops: dict[str, float] | None = None, steps=(1, 2, 4, 8)) -> pd.DataFrame:
-    """One row a run from {family: final error by seed}: error falls as compute^-1/2, so all is known exactly.
-
-    Validation and test error agree; `flops` are those of a family's whole training.
-    """
-    rows = []
-    for family, by_seed in errors.items():
-        for seed, error in enumerate(by_seed):
-            curve = [{"epoch": float(s), "step": float(s), "val_top1": 100 - error * (steps[-1] / s) ** 0.5}
-                     for s in steps]  # fmt: skip
-            rows.append(
-                dict(family=family, model=family, seed=seed, status="ok", preset="laptop", searched=True, chosen=True,
-                     at_edge=False, trials=13, dataset="cifar10", train_examples=10_000, schedule="constant",
-                     epochs=30, optimizer="lion", lr=1e-3, augment="none", augmented=False, curve=curve,
-                     test_top1=100 - error, val_top1=100 - error, train_top1=99.0, total_steps=steps[-1],
-                     train_flops=(flops or {}).get(family, 1e12), paper_flops=5e11, macs=1_000_000, parameters=70_000)
-            )  # fmt: skip
-    return pd.DataFrame(rows)
-
-
-def test_compute_to_reach_a_level_is_exact_on_a_power_law():
-    compute = np.array([1.0, 2.0, 5.0, 40.0])
-    points = pd.DataFrame({"compute": compute, "error": 60 * compute**-0.3}).sample(frac=1, random_state=0)
-    for level in (50.0, 40.0, 25.0):
-        found, at_first = worth.compute_to_reach(points, level)
-        assert found == pytest.approx((60 / level) ** (1 / 0.3)) and not at_first
-    assert worth.compute_to_reach(points, 70.0) == (1.0, True)
-    assert worth.compute_to_reach(points, 5.0) == (math.inf, False)
-    noisy = pd.DataFrame({"compute": [1.0, 2.0, 3.0, 4.0], "error": [50.0, 40.0, 45.0, 39.0]})
-    assert worth.compute_to_reach(noisy, 40.0)[0] == pytest.approx(2.0)  # the first time
-
-
-def test_a_family_that_needs_an_eighth_of_the_compute_is_worth_a_factor_of_eight():
-    lower = 20 * 8**-0.5  # error goes with the root of compute: at an eighth of its training it is at 20
-    errors = {"S-MLP": [30.0] * 3, "B-MLP": [20.0] * 3, "CNN": [lower] * 3}
-    frame = frame_of(errors, {"B-MLP": 4e12, "CNN": 4e12}, steps=(1, 2, 6, 12, 64))
-    assert worth.best_mlp(frame) == "B-MLP" and worth.level_of(frame, "B-MLP") == pytest.approx(20.0)
-    by_name = {w.family: w for w in worth.worths(frame)}
-    assert worth.ratio_text(by_name["CNN"]) == "8 [8, 8] n=3"
-    assert by_name["CNN"].points.mean == pytest.approx(20 - lower)
-    late = worth.worths(frame_of(errors, steps=(12, 64)))[1]  # the first point is beyond the crossing
-    assert worth.ratio_text(late) == "at least 5.33 [5.33, 5.33] n=3"
-    assert worth.ratio_text(by_name["S-MLP"]) == "never reached" and by_name["S-MLP"].ratio.n == 0
-    assert worth.sides(worth.worths(frame)) == {"ahead": "CNN", "behind": "S-MLP", "undecided": "none"}
-
-
-def test_the_ratio_is_a_geometric_mean_paired_by_seed():
-    frame = frame_of({"B-MLP": [20.0, 20.0, 20.0], "CNN": [10.0, 12.0, 15.0]}, steps=(1, 2, 4, 8, 16, 32, 64))
-    logs = [2 * math.log(20 / error) for error in (10.0, 12.0, 15.0)]  # compute goes with the square
-    found = worth.worths(frame)[0].ratio
-    expected = t_interval(logs)
-    assert found.mean == pytest.approx(math.exp(expected.mean)) and found.n == 3
-    assert found.interval == pytest.approx([math.exp(end) for end in expected.interval])
-
-
-def test_seeds_that_never_arrive_are_not_left_out_of_a_mean():
-    found = worth.worths(frame_of({"B-MLP": [20.0] * 3, "ViT": [15.0, 25.0, 15.0]}))[0]
-    assert worth.ratio_text(found) == "reached by 2 of 3 seeds" and found.ratio.n == 0
-    frame = frame_of({"B-MLP": [20.0] * 3, "ViT": [15.0, 15.0, 15.0]})
-    frame.loc[frame.index[-1], "status"] = "diverged"
-    assert worth.ratio_text(worth.worths(frame)[0]) == "reached by 2 of 3 seeds"
-    one = worth.Worth("ViT", Estimate(1.0, None, 1), Estimate(3.0, None, 1), reached=1, seeds=1, at_least=False)
-    assert worth.ratio_text(one) == "3 n=1"
-
-
-def test_a_schedule_that_is_not_constant_is_not_read_for_shorter_trainings():
-    frame = frame_of({"B-MLP": [20.0] * 3, "ResNet18": [10.0]})
-    resnet = frame["family"] == "ResNet18"
-    frame.loc[resnet, ["schedule", "searched"]] = ["cosine", False]
-    found = worth.worths(frame)[0]
-    assert found.points.n == 1 and worth.ratio_text(found) == "not comparable: no constant rate"
-    axis = drawn.error_against_compute(frame).axes[0]
-    lines = {line.get_label(): line for line in axis.lines}
-    assert lines["ResNet18, its usual recipe"].get_xydata().tolist() == [[1e12, 10.0]]
-    assert lines["B-MLP"].get_xdata().tolist() == pytest.approx([1.25e11, 2.5e11, 5e11, 1e12])
-    assert lines["B-MLP"].get_ydata()[-1] == pytest.approx(20.0)
-    assert any(set(line.get_ydata()) == {20.0} and line.get_ls() == ":" for line in axis.lines)  # the level
-
-
-def test_only_what_saw_the_same_images_is_compared():
-    frame = frame_of({"B-MLP": [20.0] * 3})
-    given = frame_of({"ResNet18": [10.0]}).assign(searched=False, preset="overnight")
-    searched = frame_of({"CNN": [10.0]}).assign(preset="overnight")
-    larger = pd.concat([given, given.assign(train_examples=45_000), searched], ignore_index=True)
-    assert worth.on_the_same_images(frame, larger)["family"].tolist() == ["B-MLP"] * 3 + ["ResNet18"]
-    assert len(worth.on_the_same_images(frame, pd.DataFrame())) == 3
-    assert len(worth.on_the_same_images(pd.concat([frame, given.assign(train_examples=5)]), pd.DataFrame())) == 3
-
-
 # --- figures and tables ---------------------------------------------------------------------------------------------
 
 
@@ -367,6 +276,30 @@ def test_tables_say_what_was_chosen_what_it_cost_and_what_diverged():
     assert drawn.accuracies(more).axes[0].get_yticklabels()[2].get_text() == (
         "ResNet18, n=1 (overnight: 10,000 images)"
     )
+
+
+def test_what_one_image_costs_is_listed_for_every_family_without_a_record():
+    table = one_image.table_of_one_image().set_index("model")
+    published = {  # baselines.py's table, counted by hand in tests/test_baselines.py
+        "CNN-16": ("1.88 M", "71 k"), "ResNet18": ("555 M", "11,174 k"), "ViT-64x4/8": ("3.69 M", "214 k"),
+        "ViT-192x12/4": ("365 M", "5,363 k"), "Mixer-64x4/8": ("2.56 M", "151 k"),
+    }  # fmt: skip
+    rows = table[table["family"] != "CNN without norm"]
+    assert {m: tuple(rows.loc[m, ["mult.-adds", "parameters"]]) for m in published} == published
+    assert set(table["family"]) == {*LABELS, "ResNet18"}
+    first, macs = 3072 * 256, 3072 * 256 + 6 * 256**2 + 256 * 10  # S-6/Wi-256; no gradient reaches the image
+    expected = f"{2 * (3 * macs - first) / 1e6:.0f} ({3 * macs / 1e6:.0f})"
+    assert table.loc["S-6/Wi-256", "training MFLOP (paper's)"] == expected
+    assert table.loc["ResNet18", "presets"] == "overnight, gpu"
+
+
+def test_what_one_image_costs_by_formula_is_what_the_models_count():
+    smoke = [controls.base_run(SMOKE, member) for member in SMOKE.families]  # 8 x 8, one channel
+    for run in (*smoke, *(run for run, _ in one_image.models().values())):
+        found, counted = one_image.count(run), costs.example_cost(run)
+        assert (found.macs, found.papers, found.training) == counted
+        with torch.device("meta"):
+            assert found.parameters == parameter_counts(build_for(run))["parameters"]
 
 
 def test_the_plan_tells_the_runs_apart(tmp_path):

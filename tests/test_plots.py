@@ -2,6 +2,7 @@
 
 import pandas as pd
 import pytest
+from scipy import stats
 
 from mlp_lib import claims, plots
 from mlp_lib.stats import t_interval
@@ -70,6 +71,31 @@ def test_error_against_compute_counts_the_flops_spent_so_far():
     assert line.get_ydata().tolist() == pytest.approx([69, 41])
 
 
+def test_the_legend_of_compute_is_long_enough_to_tell_dashed_from_solid():
+    both = pd.concat([frame(), frame(augmented=True)], ignore_index=True)
+    axis = plots.error_against_compute(curves(both)).axes[0]
+    handles = dict(zip([text.get_text() for text in axis.get_legend().get_texts()], axis.get_legend().get_lines(),
+                       strict=True))  # fmt: skip
+    assert handles["S-MLP"].get_linestyle() == "--" and handles["S-MLP, augmented"].get_linestyle() == "-"
+    assert axis.get_legend().handlelength >= 2.8
+
+
+def test_gain_at_equal_epochs_is_read_where_both_curves_have_a_point():
+    plain, longer = frame(), frame(augmented=True)
+    longer["curve"] = [  # 3 and 4 points more at epoch 10 than the plain runs, and much more later
+        [{"epoch": 10.0, "step": 4, "val_top1": 33.0 + 2 * seed}, {"epoch": 300.0, "step": 120, "val_top1": 90.0}]
+        for seed in longer["seed"]
+    ]  # fmt: skip
+    both = curves(pd.concat([plain, longer], ignore_index=True))
+    epoch, gain = plots.gain_at_equal_epochs(both, "B-MLP")
+    assert epoch == 10 and gain == t_interval([3, 4, 5])
+    epoch, gain = plots.gain_at_equal_epochs(both[both["epoch"] != 10], "B-MLP")
+    assert pd.isna(epoch) and gain.n == 0
+    assert plots.gain_at_equal_epochs(curves(plain), "B-MLP")[1].n == 0  # nothing with augmentation
+    assert plots.gain_at_equal_epochs(curves(plain.iloc[:0]), "S-MLP")[1].n == 0
+    assert plots.gain_at_equal_epochs(both.drop(columns="val_top1"), "S-MLP")[1].n == 0
+
+
 def test_gap_joins_train_and_test():
     figure = plots.train_test_gap(frame())
     spans = [line.get_xdata().tolist() for line in figure.axes[0].lines if len(line.get_xdata()) == 2]
@@ -84,12 +110,39 @@ def test_figures_of_nothing_are_empty_not_errors():
 
 
 def test_table_of_precision_compares_replicates_of_one_run_only_where_both_are_there():
-    half, full = frame(precision="bf16"), frame(precision="fp32").iloc[:3]
+    half, full = frame(precision="bf16"), frame(precision="fp32").iloc[:3].copy()
     full["test_top1"] += 0.5
-    table = plots.table_of_precision(pd.concat([half, full], ignore_index=True))
+    table = plots.table_of_precision(with_keys(half, full))
     assert table["model"].tolist() == ["S-6/Wi-1024"]
     assert table["fp32 - bf16, points [95%]"].tolist() == ["0.50 [0.50, 0.50] n=3"]
-    assert plots.table_of_precision(half).iloc[0, 0] == "not run"
+    assert plots.table_of_precision(with_keys(half)).iloc[0, 0] == "not run"
+    assert plots.table_of_precision(pd.DataFrame(columns=["key", "status", "precision"])).iloc[0, 0] == "not run"
+
+
+def with_keys(*frames: pd.DataFrame) -> pd.DataFrame:
+    rows = pd.concat(frames, ignore_index=True)
+    return rows.assign(key=rows["model"] + " " + rows["seed"].astype(str))
+
+
+def test_equal_precision_is_shown_where_two_one_sided_tests_reject_and_not_where_a_difference_is_not_significant():
+    half, full = frame(precision="bf16"), frame(precision="fp32")
+    full["test_top1"] += [0.1, -0.1, 0.0, 1.0, -1.0, 0.1]  # three of the S-MLP, three of the B-MLP
+    replicates = with_keys(half, full, full.assign(test_top1=0.0))  # of two records of a run, the first counts
+    table = plots.table_of_precision(replicates)
+    [column] = [name for name in table if name.startswith("p,")]
+    for text, differences in zip(table[column], ([0.1, -0.1, 0.0], [1.0, -1.0, 0.1]), strict=True):
+        below = stats.ttest_1samp(differences, -1, alternative="greater").pvalue
+        above = stats.ttest_1samp(differences, 1, alternative="less").pvalue
+        assert float(text) == pytest.approx(max(below, above), abs=6e-4)
+    assert plots.equal_precision(replicates) == "S-6/Wi-1024: shown (n=3); B-6/Wi-1024: not shown (n=3)"
+    assert plots.equal_precision(replicates[replicates["seed"] == 0]).startswith("S-6/Wi-1024: not shown (n=1)")
+    assert plots.equal_precision(with_keys(half)) == "not run"
+
+
+def test_another_cell_of_the_same_model_and_seed_is_not_taken_for_the_other_precision():
+    half, full = frame(precision="bf16"), frame(precision="fp32")
+    other = with_keys(full).assign(key=lambda f: f["key"] + " changed")
+    assert plots.equal_precision(pd.concat([with_keys(half), other])) == "not run"
 
 
 def test_table_of_choices_prints_the_whole_grid_in_order_and_flags_edges():

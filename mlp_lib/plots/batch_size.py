@@ -241,6 +241,13 @@ def probe_accuracy(probes: pd.DataFrame) -> pd.Series:
                       for row in probes.to_dict("records")], probes.index, dtype=float)  # fmt: skip
 
 
+def probes_flagged(probes: pd.DataFrame) -> tuple[int, int, int]:
+    """How many probes were measured, how many of them chose a penalty at an edge of the grid, and how many stopped
+    before their gradient was as small as asked."""
+    found = [m for row in probes.to_dict("records") for name, m in _measures(row).items() if name.startswith("probe_")]
+    return len(found), sum(m["at_edge"] for m in found), sum(not m["converged"] for m in found)
+
+
 def _measured(rows: pd.DataFrame, where: str | tuple[str, str]) -> pd.Series:
     if isinstance(where, str):
         return rows[where] if where in rows else pd.Series(np.nan, rows.index)

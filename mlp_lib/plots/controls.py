@@ -12,7 +12,7 @@ from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
 
 from mlp_lib.plots.style import FAMILY_COLOURS, WIDTH, t_bounds
 from mlp_lib.plots.tables import table_of_plan
-from mlp_lib.plots.worth import best_mlp, level_of, with_compute
+from mlp_lib.plots.worth import levels, with_compute
 from mlp_lib.records import FINISHED
 from mlp_lib.stats import Estimate, t_interval
 from mlp_lib.studies.controls import label_of
@@ -197,7 +197,7 @@ def error_against_compute(frame: pd.DataFrame) -> Figure:
     """Validation error against training compute so far, both logarithmic: mean over seeds, 95% t-intervals as bands.
 
     Only runs at a constant lr have a line, whose points are what shorter trainings would have given; any other run is
-    one hollow marker at its end. The dotted line is the level at which `worth.worths` reads the compute.
+    one hollow marker at its end. Dotted lines are the levels at which `worth.worths` reads the compute.
     """
     figure, axis = plt.subplots(figsize=(WIDTH, 3.6))
     points = with_compute(frame)
@@ -214,9 +214,8 @@ def error_against_compute(frame: pd.DataFrame) -> Figure:
         if len(ends):
             axis.plot(ends["compute"], ends["error"], color=colour, marker="*", ms=11, mfc="white", ls="",
                       label=f"{label}, its usual recipe")  # fmt: skip
-    best = best_mlp(frame)
-    if best:
-        axis.axhline(level_of(frame, best), color="#777777", lw=1, ls=":")
+    for level in levels(frame).values():
+        axis.axhline(level, color="#777777", lw=1, ls=":")
     axis.set(xscale="log", yscale="log", xlabel="training FLOPs (multiplications + additions)",
              ylabel="validation error (%)")  # fmt: skip
     if len(points):  # by the points: a band of few seeds may reach far beyond them

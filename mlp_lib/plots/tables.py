@@ -1,11 +1,12 @@
 """Tables of cells, choices, plans and verdicts, from frames of records. No torch, no training."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
 from mlp_lib.claims import Verdict, claim
-from mlp_lib.stats import Estimate, paired_difference, t_interval
+from mlp_lib.rules import NOTHING
+from mlp_lib.stats import Equivalence, Estimate, paired_difference, paired_equivalence, t_interval
 
 
 def table_of_cells(frame: pd.DataFrame, paper: pd.DataFrame) -> pd.DataFrame:
@@ -48,25 +49,58 @@ def _papers_number(paper: pd.DataFrame, cell: dict) -> str:
 
 
 def table_of_precision(replicates: pd.DataFrame) -> pd.DataFrame:
-    """fp32 minus bf16 in points of test top-1, paired by seed, for every cell whose runs were trained in both.
+    """fp32 minus bf16 in points of test top-1, paired by seed, for every cell whose runs were trained in both, and p of
+    the test that the two are equal within a point.
 
-    replicates: one row a record (`Store.replicate_frame`); beside the difference stands what changing the seed does.
+    replicates: one row a record (`Store.replicate_frame`), of one cell a model and augmentation. Beside the difference
+    stands what changing the seed does.
     """
     rows = []
-    done = replicates[replicates["status"] == "ok"]
-    for (model, augment), records in done.groupby(["model", "augment"], sort=False) if len(done) else ():
-        by_precision = {p: rows.groupby("seed")["test_top1"].first() for p, rows in records.groupby("precision")}
-        if {"fp32", "bf16"} <= by_precision.keys():
-            both = by_precision["fp32"].index.intersection(by_precision["bf16"].index)
-            rows.append(
-                {
-                    "model": model,
-                    "augmentation": "no" if augment == "none" else "yes",
-                    "fp32 - bf16, points [95%]": paired_difference(by_precision["fp32"], by_precision["bf16"]).text(2),
-                    "standard deviation between seeds": f"{by_precision['bf16'][both].std():.2f}",
-                }
-            )
+    for (model, augment), both in _in_both_precisions(replicates).items():
+        test = _equal_within_a_point(both)
+        rows.append(
+            {
+                "model": model,
+                "augmentation": "no" if augment == "none" else "yes",
+                "fp32 - bf16, points [95%]": paired_difference(both["fp32"], both["bf16"]).text(2),
+                "at 90%": "[{:.2f}, {:.2f}]".format(*test.estimate.interval) if test.estimate.interval else "",
+                f"p, within {NOTHING:g} point": p_text(test.p),
+                "standard deviation between seeds": f"{both['bf16'].std():.2f}" if len(both) > 1 else "",
+            }
+        )
     return pd.DataFrame(rows) if rows else pd.DataFrame({"fp32 - bf16": ["not run"]})
+
+
+def equal_precision(replicates: pd.DataFrame) -> str:
+    """For a sentence: of which cells of `table_of_precision` it is shown, at 5%, that fp32 and bf16 are equal within a
+    point. "S-6/Wi-256: shown (n=5); ..."; "not run" without a cell."""
+    texts = []
+    for (model, augment), both in _in_both_precisions(replicates).items():
+        test = _equal_within_a_point(both)
+        name = model + ("" if augment == "none" else ", augmented")
+        texts.append(f"{name}: {'shown' if test.p < 0.05 else 'not shown'} (n={test.estimate.n})")
+    return "; ".join(texts) or "not run"
+
+
+def p_text(p: float) -> str:
+    """A p-value for a table; empty where there is none."""
+    return "" if pd.isna(p) else "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def _in_both_precisions(replicates: pd.DataFrame) -> dict[tuple[str, str], pd.DataFrame]:
+    """Test top-1 of every run trained in both, with columns fp32 and bf16, by model and augmentation. Of several
+    records of a run in one precision, the first counts."""
+    done = replicates[replicates["status"] == "ok"]
+    found = {}
+    for cell, records in done.groupby(["model", "augment"], sort=False) if len(done) else ():
+        by_run = records.groupby(["seed", "key", "precision"])["test_top1"].first().unstack()
+        if {"fp32", "bf16"} <= {*by_run}:
+            found[cell] = by_run[["fp32", "bf16"]].dropna()
+    return {cell: both for cell, both in found.items() if len(both)}
+
+
+def _equal_within_a_point(both: pd.DataFrame) -> Equivalence:
+    return paired_equivalence(both["fp32"], both["bf16"], NOTHING)
 
 
 def table_of_choices(cells: Sequence) -> pd.DataFrame:
@@ -89,16 +123,36 @@ def table_of_choices(cells: Sequence) -> pd.DataFrame:
 
 
 def table_of_verdicts(verdicts: Sequence[Verdict]) -> pd.DataFrame:
-    """Claims, rules, estimates and verdicts, one row a claim."""
+    """Claims, rules, estimates and verdicts, one row a claim; with a verdict stands why a comparison refutes nothing
+    that lies below its bound (`Rule.caveat`)."""
+
+    def in_words(v: Verdict) -> str:
+        rule = claim(v.claim).judged_by
+        caveat = rule.caveat(v.parts) if rule else ""
+        return v.verdict + (f" ({caveat})" if caveat else "")
+
     return pd.DataFrame(
         {
             "claim": f"{v.claim}. {claim(v.claim).text}",
             "rule": claim(v.claim).rule,
             "comparison [95%]": f"{claim(v.claim).unit}:<br>"
             + "<br>".join(f"{name}: {e.text()}" for name, e in v.parts.items()),
-            "verdict": v.verdict,
+            "verdict": in_words(v),
         }
         for v in verdicts
+    )
+
+
+def table_of_verdicts_by_preset(verdicts: Mapping[str, Verdict]) -> pd.DataFrame:
+    """One claim's verdict at several sizes of its study, a row a preset."""
+    return pd.DataFrame(
+        {
+            "preset": preset,
+            "scale": v.scale,
+            f"comparison, {claim(v.claim).unit} [95%]": "<br>".join(f"{n}: {e.text()}" for n, e in v.parts.items()),
+            "verdict": v.verdict,
+        }
+        for preset, v in verdicts.items()
     )
 
 

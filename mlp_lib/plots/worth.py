@@ -14,6 +14,7 @@ from mlp_lib.stats import Estimate, paired_difference
 
 MLPS = ("S-MLP", "B-MLP")
 NONE = Estimate(float("nan"), None, 0)
+SHARES = {1.0: "all", 1 / 2: "half", 1 / 4: "a quarter", 1 / 8: "an eighth"}  # of the MLP's compute: one level each
 
 
 class Worth(NamedTuple):
@@ -29,7 +30,8 @@ class Worth(NamedTuple):
     ratio: Estimate
     reached: int  # seeds of the family that come to the level
     seeds: int  # finished ones of the family at a constant lr, whose curves can be read so
-    at_least: bool  # some curve was there by its first point: the ratio is a lower bound
+    at_least: bool  # some curve of the family was there by its first point: the ratio is a lower bound
+    at_most: bool = False  # some curve of the MLP was: it is an upper bound; with both, it is no bound at all
 
 
 def on_the_same_images(frame: pd.DataFrame, larger: pd.DataFrame) -> pd.DataFrame:
@@ -57,10 +59,34 @@ def best_mlp(frame: pd.DataFrame) -> str | None:
     return done.groupby("family")["val_top1"].mean().idxmax() if len(done) else None
 
 
-def level_of(frame: pd.DataFrame, family: str) -> float:
-    """The lowest validation error (%) that every finished seed of a family comes to; nan without curves."""
+def level_of(frame: pd.DataFrame, family: str, share: float = 1.0) -> float:
+    """The lowest validation error (%) that every finished seed of a family comes to by this share of its training; nan
+    without curves, or where one begins later."""
     points = with_compute(frame)
-    return float(points[points["family"] == family].groupby("seed")["error"].min().max())
+    found = [_lowest_by(one, share) for _, one in points[points["family"] == family].groupby("seed")]
+    return max(found) if found and not np.isnan(found).any() else float("nan")
+
+
+def levels(frame: pd.DataFrame) -> dict[float, float]:
+    """The levels at which compute is compared, by the share of the best MLP's compute after which it came to them:
+    the ratio of two families' compute depends on the error at which it is read. Empty without an MLP."""
+    best = best_mlp(frame)
+    found = {share: level_of(frame, best, share) for share in SHARES} if best else {}
+    return {share: level for share, level in found.items() if not np.isnan(level)}
+
+
+def _lowest_by(points: pd.DataFrame, share: float) -> float:
+    """The lowest error of one run's curve up to a share of its training, linear in log-log between points."""
+    points = points.sort_values("step")
+    done, error = (points["step"] / points["total_steps"]).to_numpy(float), points["error"].to_numpy(float)
+    so_far = done <= share * (1 + 1e-9)
+    if not so_far.any():
+        return float("nan")
+    lowest, i = error[so_far].min(), int(so_far.sum())
+    if np.isclose(done[i - 1], share) or i == len(done) or error[i] >= lowest:
+        return float(lowest)
+    at = np.exp(np.interp(np.log(share), np.log(done), np.log(np.maximum(error, 1e-9))))
+    return float(np.clip(at, error[i], lowest))  # rounding must not put it below the curve
 
 
 def compute_to_reach(points: pd.DataFrame, level: float) -> tuple[float, bool]:
@@ -82,12 +108,15 @@ def compute_to_reach(points: pd.DataFrame, level: float) -> tuple[float, bool]:
     return float(compute[i - 1] * (compute[i] / compute[i - 1]) ** share), False
 
 
-def worths(frame: pd.DataFrame) -> list[Worth]:
-    """Every other family beside the best MLP. frame: one row a run, all on the same images."""
+def worths(frame: pd.DataFrame, share: float = 1.0) -> list[Worth]:
+    """Every other family beside the best MLP, the ratio at the level that this one came to by a share of its training.
+
+    frame: one row a run, all on the same images.
+    """
     best = best_mlp(frame)
     if best is None:
         return []
-    level, points = level_of(frame, best), with_compute(frame)
+    level, points = level_of(frame, best, share), with_compute(frame)
     points = points[points["schedule"] == "constant"]  # only there is a point what a shorter training would have given
 
     def arrivals(label: str) -> pd.DataFrame:
@@ -102,7 +131,8 @@ def worths(frame: pd.DataFrame) -> list[Worth]:
         difference = paired_difference(by_seed(frame, family=label), by_seed(frame, family=best))
         # Leaving out the seeds that never arrive would flatter the family, so it is all of them or no ratio.
         ratio = _ratio(mlp["compute"], own["compute"]) if 0 < reached == seeds else NONE
-        beside.append(Worth(label, difference, ratio, reached, seeds, bool(own["at_first"].any())))
+        firsts = bool(own["at_first"].any()), bool(mlp["at_first"].any())
+        beside.append(Worth(label, difference, ratio, reached, seeds, *firsts))
     return beside
 
 
@@ -122,19 +152,26 @@ def sides(found: list[Worth]) -> dict[str, str]:
 
 
 def table_of_worths(frame: pd.DataFrame) -> pd.DataFrame:
-    """`worths` in words; the headings name the MLP and the level."""
+    """`worths` in words, with the ratio at each of the `levels`; the headings name the MLP and the levels."""
     best = best_mlp(frame)
     if best is None:
         return pd.DataFrame({"family": frame["family"].unique(), "beside the best MLP": "not run"})
-    level = level_of(frame, best)
-    return pd.DataFrame(
-        {
-            "family": worth.family,
-            f"test top-1 minus {best}'s, points [95%]": worth.points.text(),
-            f"compute ratio at {level:.1f}% validation error [95%]": ratio_text(worth),
-        }
-        for worth in worths(frame)
-    )
+    found = worths(frame)
+    table = pd.DataFrame({"family": [worth.family for worth in found]})
+    table[f"test top-1 minus {best}'s, points [95%]"] = [worth.points.text() for worth in found]
+    for share, level in levels(frame).items():
+        heading = f"compute ratio at {level:.1f}% ({SHARES[share]}) [95%]"
+        table[heading] = [ratio_text(worth) for worth in worths(frame, share)]
+    return table
+
+
+def ratios_in_words(frame: pd.DataFrame, family: str) -> str:
+    """A family's compute ratio at each of the `levels`, for a sentence: "8 [7, 9] n=3 at 48.0%, 4 ... at 50.1%"."""
+    texts = [
+        f"{ratio_text(worth)} at {level:.1f}%"
+        for share, level in levels(frame).items() for worth in worths(frame, share) if worth.family == family
+    ]  # fmt: skip
+    return ", ".join(texts) or "not run"
 
 
 def ratio_text(worth: Worth) -> str:
@@ -149,4 +186,7 @@ def ratio_text(worth: Worth) -> str:
         return f"reached by {worth.reached} of {worth.seeds} seeds"
     ends = worth.ratio.interval
     interval = f" [{ends[0]:.3g}, {ends[1]:.3g}]" if ends else ""
-    return f"{'at least ' if worth.at_least else ''}{worth.ratio.mean:.3g}{interval} n={worth.ratio.n}"
+    if worth.at_least and worth.at_most:
+        return "both there by their first points"
+    bound = "at least " if worth.at_least else "at most " if worth.at_most else ""
+    return f"{bound}{worth.ratio.mean:.3g}{interval} n={worth.ratio.n}"

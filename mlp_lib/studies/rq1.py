@@ -79,7 +79,7 @@ PRESETS = {
 class Parameters(parameters.Parameters):
     """The chapter's parameters. None keeps the preset's own value."""
 
-    model: str | None = None  # an MLP in the place of the preset's B-MLP
+    model: str | None = None  # a B-MLP in the place of the preset's
     dataset: str | None = None
     subset: int | None = None
     epochs: int | None = None
@@ -125,8 +125,8 @@ class Results:
 def resolve(preset: str, **changes: Any) -> Preset:
     """A preset with a chapter's other parameters put in; None changes nothing.
 
-    `model` replaces the B-MLP, so that a reader can put any MLP in its place. Raises UserError for unknown names and
-    for values with which no run can be made.
+    `model` puts another B-MLP in the place of the preset's. Raises UserError for unknown names and for values with
+    which no run can be made.
     """
     chosen = parameters.preset_with(PRESETS, preset, changes)
     collect(chosen, not_run)  # every run is made, and so validated, before anything is trained
