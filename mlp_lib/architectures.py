@@ -25,6 +25,7 @@ _PUBLISHED_SIZES = {"Ti": (192, 12), "S": (384, 12), "B": (768, 12)}  # width an
 
 EXAMPLES = "S-6/Wi-1024, B-12/Wi-512, B-6/Wi-256-E_2, CNN-16, ResNet18, ViT-64x4/8, ViT-Ti/4, Mixer-64x4/8"
 MLP_FAMILIES = ("S", "B")
+MOST = 2**17  # the greatest number in a name
 
 # What each family is made of where the run says nothing (paper section 3; `None` options of a run mean these).
 FAMILY_DEFAULTS = {
@@ -87,10 +88,12 @@ def parse(name: str) -> Architecture:
             raise UserError(f"model {name!r}: an S-MLP has no expansion; leave out -E_{expansion}, or use a B-MLP")
         if min(depth, width, expansion) < 1:
             raise UserError(f"model {name!r}: depth, width and expansion must be at least 1")
+        _check_size(name, depth, width, expansion)
         return Architecture(family, depth, width, expansion)
     if match := _CNN.fullmatch(name):
         if int(match[1]) < 1:
             raise UserError(f"model {name!r}: the width must be at least 1")
+        _check_size(name, int(match[1]))
         return Architecture("CNN", 0, int(match[1]))
     if name == "ResNet18":
         return Architecture("ResNet18", 0, 64)
@@ -111,11 +114,18 @@ def family_of(model: str) -> str:
 def _with_patches(name: str, family: str, width: int, depth: int, patch: int) -> Architecture:
     if min(width, depth, patch) < 1:
         raise UserError(f"model {name!r}: width, depth and patch must be at least 1")
+    _check_size(name, width, depth, patch)
     step = 2 if family == "Mixer" else 64 if width >= 192 else 32
     if width % step:
         why = "half of it mixes tokens" if family == "Mixer" else f"attention heads have {step} channels there"
         raise UserError(f"model {name!r}: the width must be a multiple of {step}, as {why}")
     return Architecture(family, depth, width, patch=patch)
+
+
+def _check_size(name: str, *sizes: int) -> None:
+    """A number that no machine could hold the weights of is a slip of the keyboard."""
+    if max(sizes) > MOST:
+        raise UserError(f"model {name!r}: {max(sizes)} is too large; every number is at most {MOST}")
 
 
 def check_resolution(architecture: Architecture, resolution: int) -> None:

@@ -18,7 +18,7 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-from mlp_lib import __version__, reference
+from mlp_lib import __version__, reference, studies
 from mlp_lib.errors import UserError
 from mlp_lib.process import environment
 
@@ -41,6 +41,9 @@ def build(preset: str = "auto", out: Path | None = None, train: bool = False) ->
     log), or when `out` holds something that no build put there.
     """
     _need("papermill", "jupyter_book")
+    common = [s for s in studies.SIZES if all(s in study.PRESETS for study in studies.STUDIES.values())]
+    if preset not in ("auto", *common):  # before anything of the last book is deleted
+        raise UserError(f"preset {preset!r} is not one that every chapter has: auto, {', '.join(common)}")
     out = Path(out) if out is not None else ROOT / "_build"
     out = out.resolve()
     pages = toc_pages(ROOT)

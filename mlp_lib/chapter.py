@@ -6,6 +6,8 @@
 No torch unless something is trained.
 """
 
+import json
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import ModuleType
@@ -14,8 +16,9 @@ from typing import Any
 import pandas as pd
 from pydantic import create_model
 
-from mlp_lib import studies
-from mlp_lib.records import Store
+from mlp_lib import costs, studies
+from mlp_lib.records import FINISHED, Store
+from mlp_lib.runs import Run
 from mlp_lib.studies.parameters import Parameters, validated
 
 # Names that a kernel puts into a notebook before its first cell.
@@ -41,13 +44,20 @@ class Chapter:
         """Has the reader changed what the preset trains?"""
         return any(value is not None for value in self.parameters.changes.values())
 
+    @property
+    def command(self) -> str:
+        """The command line, for a shell, that trains the same runs."""
+        given = [f"--set {shlex.quote(f'{name}={_written(value)}')}"
+                 for name, value in self.parameters.changes.items() if value is not None]  # fmt: skip
+        return " ".join(["python -m mlp_lib study", self.study.NAME, "--preset", self.preset, *given])
+
     def plan(self) -> studies.Plan:
         return studies.plan(self.study, self.grid, self.store)
 
     def results(self) -> Any:
         """The study's results. Says first what is missing and how long it would take; trains it if it may."""
         plan = self.plan()
-        missing = [run for run, done in zip(plan.runs, plan.done, strict=True) if not done]
+        missing = [(run, flops) for run, done, flops in zip(*plan, strict=True) if not done]
         if missing:
             self._announce(missing)
         if not missing or not self.parameters.train:
@@ -62,32 +72,30 @@ class Chapter:
         grid = self.study.resolve(self.preset, **{**self.parameters.changes, **changes})
         return self.study.collect(grid, studies.from_records(self.store))
 
-    def largest_with(self, finished: Callable[[Any], bool]) -> tuple[str, Any]:
-        """The largest preset up to the one shown whose recorded results are `finished`, and those results.
+    def recorded_at(self, finished: Callable[[Any], bool]) -> dict[str, Any]:
+        """Recorded results by preset, of those up to the one shown that are `finished`, the largest first.
 
-        The one shown where none is, or where the reader has changed it. Smoke, a rehearsal, stands in for no other.
+        Only the one shown where the reader has changed it. Smoke, a rehearsal, stands beside no other.
         """
-        shown = self.recorded()
-        for size in reversed(studies.SIZES[: studies.SIZES.index(self.preset)]):
-            if finished(shown) or self.changed:
-                break
-            if size in self.study.PRESETS and size != "smoke":
-                smaller = self.study.collect(self.study.resolve(size), studies.from_records(self.store))
-                if finished(smaller):
-                    return size, smaller
-        return self.preset, shown
+        sizes = reversed(studies.SIZES[: studies.SIZES.index(self.preset)])
+        smaller = [size for size in sizes if size in self.study.PRESETS and size != "smoke" and not self.changed]
+        read = studies.from_records(self.store)
+        found = {self.preset: self.recorded()}
+        found |= {size: self.study.collect(self.study.PRESETS[size], read) for size in smaller}
+        return {size: results for size, results in found.items() if finished(results)}
 
-    def _announce(self, missing: list) -> None:
-        from mlp_lib import costs
+    def largest_with(self, finished: Callable[[Any], bool]) -> tuple[str, Any]:
+        """The first of `recorded_at`: its preset and results; the preset shown where there is none."""
+        return next(iter(self.recorded_at(finished).items()), (self.preset, self.recorded()))
 
-        minutes = sum(costs.planned_seconds(run) for run in missing) / 60
-        flops = sum(costs.training_flops(run) for run in missing)
+    def _announce(self, missing: list[tuple[Run, int]]) -> None:
+        minutes = sum(costs.planned_seconds(run, flops) for run, flops in missing) / 60
+        flops = sum(flops for _, flops in missing)
         what = f"{len(missing)} runs are missing: {flops:.2g} FLOPs, about {minutes:.1f} minutes on two CPU cores"
         if self.parameters.train:
             print(f"{what}; training now, for at most {self.parameters.budget_minutes:g} minutes.")
         else:
-            print(f"{what}. Not run here: train=True, or `python -m mlp_lib study {self.study.NAME} "
-                  f"--preset {self.preset}`, trains them.")  # fmt: skip
+            print(f"{what}. Not run here: train=True, or `{self.command}`, trains them.")
 
     def larger(self, **changes: Any) -> pd.DataFrame:
         """Finished runs of the presets larger than the one shown, with a column `preset`: labelled extra rows.
@@ -99,10 +107,20 @@ class Chapter:
             if size in self.study.PRESETS and not self.changed:
                 grid = self.study.resolve(size, **changes)
                 frame = self.study.collect(grid, studies.from_records(self.store)).frame
-                frames.append(frame[frame["status"] == "ok"].assign(preset=size))
+                frames.append(frame[frame["status"].isin(FINISHED)].assign(preset=size))
         kept = [frame for frame in frames if len(frame)]
         found = pd.concat(kept, ignore_index=True) if kept else pd.DataFrame()
         return found.drop_duplicates("key") if len(found) else found
+
+
+def _written(value: Any) -> str:
+    """A parameter's value as `study --set` reads it: as JSON, or bare text that is none."""
+    if isinstance(value, str):
+        try:
+            json.loads(value)
+        except json.JSONDecodeError:
+            return value
+    return json.dumps(value)
 
 
 def notebook_values(namespace: dict[str, Any]) -> dict[str, Any]:
@@ -129,11 +147,16 @@ def check_parameters(namespace: dict[str, Any], **kinds: type) -> Parameters:
 def open_chapter(name: str, namespace: dict[str, Any], store: Store | None = None) -> Chapter:
     """Check a chapter's parameters, in the notebook's `globals()`, and choose its preset. Nothing is trained.
 
-    Raises UserError: one line.
+    Says so where `auto` finds no records for the reader's changes and takes a small preset. Raises UserError: one line.
     """
     study = studies.study(name)
     parameters = validated(study.Parameters, notebook_values(namespace))
     store = store or Store()
     preset = studies.pick_preset(study, parameters.preset, store, **parameters.changes)
-    study.resolve(preset, **parameters.changes)  # every run is validated before anything else happens
-    return Chapter(study, parameters, preset, store)
+    grid = study.resolve(preset, **parameters.changes)  # every run is validated before anything else happens
+    chapter = Chapter(study, parameters, preset, store)
+    if parameters.preset == "auto" and chapter.changed:
+        if not study.collect(grid, studies.from_records(store)).sufficient:
+            print(f"preset auto: no preset has the records for these parameters, so {preset} is taken; "
+                  f"name another for another size: {', '.join(study.PRESETS)}")  # fmt: skip
+    return chapter

@@ -58,16 +58,21 @@ class Verdict:
     scale: str = ""
 
     @property
-    def weakest(self) -> Estimate | None:
-        """The comparison that the verdict hangs on: one with too few seeds, else one that refutes, else the one whose
-        interval lies least far inside the rule's bounds."""
+    def comparison(self) -> str:
+        """Name of the part that the verdict hangs on: one with too few seeds, else one that refutes, else the one whose
+        interval lies least far inside the rule's bounds. Empty where there is no rule."""
         rule = claim(self.claim).judged_by
 
         def solidity(name: str) -> tuple:
             part = self.parts[name]
             return min(part.n - rule.seeds_of(name), 0), not rule.refuted_by(name, part), rule.margin(name, part)
 
-        return self.parts[min(self.parts, key=solidity)] if self.parts else None
+        return min(self.parts, key=solidity, default="")
+
+    @property
+    def weakest(self) -> Estimate | None:
+        """The estimate of `comparison`."""
+        return self.parts.get(self.comparison)
 
 
 @cache
@@ -94,7 +99,7 @@ def judge(number: int, frame: pd.DataFrame) -> Verdict:
     if rule is None:
         return Verdict(number, NOT_TESTED)
     parts = rule.parts(frame)
-    scale = scale_of(frame)
+    scale = scale_of(rule.rows(frame))
     if any(part.n == 0 for part in parts.values()):
         return Verdict(number, NOT_TESTED, parts, scale)
     if any(part.n < rule.seeds_of(name) for name, part in parts.items()):
@@ -111,6 +116,8 @@ def judge_all(store: Store | None = None, preset: str = "auto") -> list[Verdict]
     store = store or Store()
     judged: dict[int, Verdict] = {}
     for study in studies.STUDIES.values():
+        if not study.CLAIMS or preset not in ("auto", *study.PRESETS):  # such a claim is not tested at this preset
+            continue
         size = studies.pick_preset(study, preset, store)
         frame = study.collect(study.resolve(size), studies.from_records(store)).frame
         judged |= {number: judge(number, frame) for number in study.CLAIMS}
@@ -118,11 +125,11 @@ def judge_all(store: Store | None = None, preset: str = "auto") -> list[Verdict]
 
 
 def summary(verdict: Verdict) -> dict[str, Any]:
-    """A verdict as plain values, for JSON: `estimate`, `interval` and `n` are those of the comparison it hangs on."""
+    """A verdict as plain values, for JSON; estimate, interval and n are those of `comparison`, on which it hangs."""
     c = claim(verdict.claim)
     return {
-        "claim": c.number, "text": c.text, "verdict": verdict.verdict, **_plain(verdict.weakest),
-        "unit": c.unit, "scale": verdict.scale, "chapter": c.chapter,
+        "claim": c.number, "text": c.text, "verdict": verdict.verdict, "comparison": verdict.comparison or None,
+        **_plain(verdict.weakest), "unit": c.unit, "scale": verdict.scale, "chapter": c.chapter,
         "parts": {name: _plain(part) for name, part in verdict.parts.items()},
     }  # fmt: skip
 
@@ -134,8 +141,8 @@ def _plain(part: Estimate | None) -> dict[str, Any]:
 
 
 def overview(verdicts: list[Verdict]) -> pd.DataFrame:
-    """One row a claim: its text, the paper's number and how sure it is, ours (the comparison that the verdict hangs
-    on, and its unit), the scale, the verdict and the chapter's notebook."""
+    """One row a claim: its text, the paper's number and how sure it is, the comparison that the verdict hangs on, ours
+    for it and the unit, the verdict and its caveat, the scale of what the rule compares, and the chapter's notebook."""
     rows = []
     for verdict in verdicts:
         c, ours = claim(verdict.claim), verdict.weakest
@@ -145,9 +152,11 @@ def overview(verdicts: list[Verdict]) -> pd.DataFrame:
                 "claim": c.number,
                 "text": c.text,
                 "the paper's": f"{c.paper_number} ({MARKS[c.mark]})" if c.mark else c.paper_number,
+                "comparison": verdict.comparison if tested else "",
                 "ours": ours.text() if tested else "",
                 "unit": c.unit if tested else "",
                 "verdict": verdict.verdict,
+                "caveat": c.judged_by.caveat(verdict.parts) if c.judged_by else "",
                 "scale": verdict.scale if tested else "",
                 "chapter": c.chapter,
             }
@@ -156,17 +165,34 @@ def overview(verdicts: list[Verdict]) -> pd.DataFrame:
 
 
 def scale_of(frame: pd.DataFrame) -> str:
-    """The scale that goes beside a verdict: data, models and lengths."""
+    """The scale that goes beside a verdict: data, models and lengths; steps too where batch sizes make them differ."""
     finished = frame[frame["status"].isin(FINISHED)]
     if finished.empty:
         return "no finished runs"
     examples = ", ".join(f"{n:,}" for n in sorted(finished["train_examples"].unique()))
     lengths = [
-        f"{', '.join(f'{int(n):,}' for n in sorted(finished[unit].dropna().unique()))} {unit}"
-        for unit in ("epochs", "steps") if unit in finished and finished[unit].notna().any()
-    ]  # fmt: skip
+        f"{', '.join(f'{int(n):,}' for n in sorted(finished[unit].dropna().unique()))} {unit}{note}"
+        for unit, note in (("epochs", _steps_by_batch(finished)), ("steps", ""))
+        if unit in finished and finished[unit].notna().any()
+    ]
     models = ", ".join(sorted(finished["model"].unique(), key=str))
     return f"{', '.join(finished['dataset'].unique())}, {examples} training images, {models}, {' and '.join(lengths)}"
+
+
+def _steps_by_batch(finished: pd.DataFrame) -> str:
+    """What a number of epochs is in steps at each batch size; nothing where it is the same at all."""
+    if not {"batch_size", "total_steps", "epochs"} <= {*finished}:
+        return ""
+    counted = finished[finished["epochs"].notna() & finished["total_steps"].notna()]
+    steps = {
+        int(batch): " and ".join(f"{int(n):,}" for n in sorted(rows["total_steps"].unique()))
+        for batch, rows in counted.groupby("batch_size")
+    }
+    if len({*steps.values()}) < 2:
+        return ""
+    first, *others = steps.items()
+    texts = [f"{first[1]} steps at batch {first[0]:,}", *(f"{count} at {batch:,}" for batch, count in others)]
+    return f" ({', '.join(texts)})"
 
 
 def paper_table(name: str, folder: Path = REPOSITORY / "data" / "paper") -> pd.DataFrame:

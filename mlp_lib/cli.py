@@ -11,6 +11,7 @@ import typer
 
 from mlp_lib.errors import UserError
 from mlp_lib.runs import Run, make_run
+from mlp_lib.studies import STUDIES
 
 app = typer.Typer(
     help="Scaling MLPs, reproduced: train runs, run studies, build the book.", no_args_is_help=True,
@@ -180,7 +181,7 @@ def _speed(record) -> None:
 
 @app.command()
 def study(
-    name: Annotated[str, typer.Argument(help="rq1")],
+    name: Annotated[str, typer.Argument(help=f"one of: {', '.join(STUDIES)}")],
     preset: Annotated[str, typer.Option(help="smoke, laptop, overnight, gpu or paper")] = "laptop",
     changes: Annotated[
         list[str] | None,
@@ -195,6 +196,9 @@ def study(
     precision: Precision = "auto",
     workers: Annotated[int | None, typer.Option(min=1, help="processes; by default one a core, one on a GPU")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="of torch in each; by default cores / workers")] = None,
+    together: Annotated[int | None, typer.Option(min=1, help="runs that differ only in seed and lr, trained side by "
+                        "side: at most so many; by default up to 8 on CUDA, where that is measured to be faster")]
+    = None,
 ) -> None:
     """Train what a study lacks at a preset. Resumable: the same command goes on."""
     from mlp_lib import studies
@@ -209,7 +213,7 @@ def study(
         raise UserError(f"preset auto is for reading; name one to train: {', '.join(module.PRESETS)}")
     chosen = module.resolve(parameters.preset, **parameters.changes)
     plan = studies.plan(module, chosen, store)
-    how = How(device, precision, threads)
+    how = How(device, precision, threads, together=together)
     minutes = _print_plan(plan, how, workers) if dry_run or not all(plan.done) else 0.0
     if dry_run:
         _last_line(as_json, status="dry-run", runs=len(plan.runs), done=sum(plan.done), flops=sum(plan.flops),
@@ -322,12 +326,12 @@ def claims(
         typer.echo(json.dumps([rules.summary(verdict) for verdict in verdicts], indent=1))
         return
     table = rules.overview(verdicts)
-    columns = ["claim", "verdict", "ours", "unit", "the paper's", "text"]  # the longest last: it may wrap
+    columns = ["claim", "verdict", "comparison", "ours", "unit", "the paper's", "text"]  # the longest last: it may wrap
     rows = [columns, *table[columns].astype(str).values.tolist()]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-    typer.echo("ours: the comparison that the verdict hangs on, in its rule's unit, with a 95% interval unless it says")
+    typer.echo("comparison: what the verdict hangs on; ours: its estimate in the rule's unit, 95% unless it says so")
     for scale, rows in table[table["scale"] != ""].groupby("scale", sort=False):
         typer.echo(f"scale of {', '.join(map(str, rows['claim']))}: {scale}")
 

@@ -21,6 +21,7 @@ RECIPES = {"data": 1, "model": 1, "augment": 1, "optimizer": 1, "train": 1}
 
 BETAS = {"lion": (0.9, 0.99), "adamw": (0.9, 0.999)}  # Chen et al. 2023; Loshchilov and Hutter 2019
 AUGMENTATIONS = ("flip", "crop", "pad", "mixup")
+MOST_STEPS = 10**9  # of epochs and of steps: more is a slip of the keyboard
 MODEL_OPTIONS = ("activation", "norm", "norm_position", "skip", "bottleneck", "block_form")
 
 
@@ -58,7 +59,7 @@ class Run(_Frozen):
     subset: int | None = Field(None, ge=1, description="training examples, class-proportional; all when absent")
     split: Literal["holdout", "all"] = Field("holdout", description="hold a fixed tenth of train out, or use it all")
     resolution: int | None = Field(None, ge=4, le=512, description="pixels a side; the data set's own when absent")
-    permute_seed: int | None = Field(None, ge=0, description="one fixed permutation of all pixels, after augmentation")
+    permute_seed: int | None = Field(None, ge=0, lt=2**63, description="one permutation of all pixels")
 
     augment: str = Field("none", description="none, or parts of flip+crop+pad+mixup")
     crop_scale: float = Field(0.08, gt=0, le=1, description="crop: least share of the image's area")
@@ -73,14 +74,14 @@ class Run(_Frozen):
     beta1: float | None = Field(None, ge=0, lt=1, description="lion (0.9) and adamw (0.9) only")
     beta2: float | None = Field(None, ge=0, lt=1, description="lion (0.99) and adamw (0.999) only")
     schedule: Literal["constant", "cosine", "linear"] = Field("constant", description="after warm-up, to zero")
-    warmup_steps: int = Field(0, ge=0, description="linear warm-up")
+    warmup_steps: int = Field(0, ge=0, le=MOST_STEPS, description="linear warm-up")
     clip: float | None = Field(None, gt=0, description="greatest gradient norm")
     label_smoothing: float = Field(0.3, ge=0, lt=1, description="of the training loss only")
 
     batch_size: int = Field(128, ge=1, description="examples an update; a last smaller batch is dropped")
-    epochs: int | None = Field(None, ge=1, description="passes over the training part; either this or steps")
-    steps: int | None = Field(None, ge=1, description="updates; either this or epochs")
-    seed: int = Field(0, ge=0, description="of initialisation, order, augmentation and dropout")
+    epochs: int | None = Field(None, ge=1, le=MOST_STEPS, description="passes over the training part; this or steps")
+    steps: int | None = Field(None, ge=1, le=MOST_STEPS, description="updates; this or epochs")
+    seed: int = Field(0, ge=0, lt=2**63, description="of initialisation, order, augmentation and dropout")
     init: Init | None = Field(None, description="start from another run's weights")
     recipes: dict[str, int] = Field({}, description="versions of the numerics where they are not the first")
 

@@ -9,6 +9,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+import jinja2
 import nbformat
 import pytest
 import yaml
@@ -102,6 +103,14 @@ def test_only_a_clone_from_github_has_an_address_and_a_colab_button(tmp_path, or
     assert book.repository_address(inside) is None  # an archive unpacked inside another repository
 
 
+def test_a_mistyped_preset_leaves_the_last_book_as_it_is(tmp_path):
+    (tmp_path / book.MARKER).touch()
+    (tmp_path / "index.html").write_text("the last book")
+    with pytest.raises(UserError, match="preset 'lapto'.*auto, smoke, laptop"):
+        book.build("lapto", tmp_path)
+    assert (tmp_path / "index.html").read_text() == "the last book"
+
+
 def test_a_folder_that_no_build_made_is_not_emptied(tmp_path):
     (tmp_path / "thesis.tex").write_text("years of work")
     with pytest.raises(UserError, match="not made by a book build"):
@@ -166,6 +175,28 @@ def test_missing_notebook_is_one_clear_line(tmp_path):
 # --- rendering
 
 
+@pytest.mark.parametrize("address", ["https://github.com/someone/study", ""])
+def test_a_shared_link_has_the_pages_description_and_an_image_where_the_repository_is_known(tmp_path, address):
+    """Our part of the template, under a page's head as Sphinx makes it."""
+    ours = (ROOT / "book" / "_templates" / "layout.html").read_text(encoding="utf-8")
+    base = "{{ metatags }}{% block extrahead %}{% endblock %}"
+    page = jinja2.Environment(loader=jinja2.DictLoader({"!layout.html": base, "layout.html": ours}))
+    described = '<meta name="viewport" content="x" />\n<meta content="2 &lt; 3, &quot;so&quot;" name="description" />\n'
+    for metatags, description in ((described, '2 < 3, "so"'), ("", None)):
+        (tmp_path / "page.html").write_text(
+            page.get_template("layout.html").render(
+                metatags=metatags, title="<em>A</em> & B", docstitle="Book", theme_repository_url=address,
+                theme_repository_branch="main",
+            )
+        )  # fmt: skip
+        about = Page(tmp_path / "page.html").about
+        assert about.get("og:description") == description and about["og:title"] == "A & B"
+        assert about["twitter:card"] == ("summary_large_image" if address else "summary")
+        image = "https://raw.githubusercontent.com/someone/study/main/book/_static/social-card.png"
+        assert about.get("og:image") == (image if address else None)
+    assert (ROOT / "book" / "_static" / "social-card.png").read_bytes().startswith(b"\x89PNG")
+
+
 def test_a_warning_fails_the_build_and_names_the_log(tmp_path, capsys):
     src = tmp_path / "src"
     src.mkdir()
@@ -185,7 +216,8 @@ def test_claims_are_a_table_or_json_and_train_nothing(tmp_path):
     done = subprocess.run([*command, "--json"], cwd=ROOT, capture_output=True, text=True, check=True)
     listed = json.loads(done.stdout)
     assert [entry["claim"] for entry in listed] == list(range(1, 16))
-    names = {"claim", "text", "verdict", "estimate", "interval", "level", "n", "unit", "scale", "chapter", "parts"}
+    names = {"claim", "text", "verdict", "comparison", "estimate", "interval", "level", "n", "unit", "scale", "chapter",
+             "parts"}  # fmt: skip
     assert all(set(entry) == names for entry in listed)
     assert {(entry["verdict"], entry["estimate"], entry["n"]) for entry in listed} == {("not tested", None, 0)}
     assert listed[0]["chapter"] == "rq1-from-scratch" and listed[4]["chapter"] == ""
@@ -291,7 +323,9 @@ def test_every_page_says_what_it_is_where_it_is_shared(html, pages):
     for page in book.toc_pages(ROOT):
         about = pages[html / page.with_suffix(".html")].about
         assert len(about.get("description", "").split()) >= 5 and about["og:title"], f"{page} has no description"
-        assert "og:site_name" in about
+        assert "og:site_name" in about and about["og:description"] == about["description"]
+        assert about["twitter:card"].startswith("summary")
+        assert ("og:image" in about) == bool(book.repository_address(ROOT))
 
 
 @pytest.mark.slow

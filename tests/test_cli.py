@@ -15,6 +15,7 @@ from helpers import record_of
 from mlp_lib import cli, costs
 from mlp_lib.records import Store
 from mlp_lib.runs import make_run
+from mlp_lib.studies import STUDIES
 
 RUN = make_run(model="B-1/Wi-16", dataset="digits", epochs=6, lr=1e-3)
 TRAIN = ("train", "--model", "B_1-Wi_16", "--dataset", "digits", "--epochs", "6", "--lr", "1e-3")
@@ -125,6 +126,8 @@ def test_mistakes_elsewhere_are_one_line_too(command, tmp_path, arguments):
 def test_help_names_every_command_and_without_arguments_it_is_shown(command):
     code, out, _ = command("--help")
     assert code == 0 and all(name in out for name in ("train", "study", "merge", "fetch", "book"))
+    code, out, _ = command("study", "--help")
+    assert code == 0 and all(name in " ".join(re.sub(r"[│|]", " ", out).split()) for name in STUDIES)
     code, out, err = command()
     assert code == 2 and "train" in out + err and "error:" not in err
 

@@ -1,13 +1,14 @@
 """The README says what the records say, and names commands that exist."""
 
 import re
+import shlex
 from pathlib import Path
 
 import pytest
 from typer.main import get_command
 
-from mlp_lib import readme
-from mlp_lib.cli import app
+from mlp_lib import costs, readme, studies
+from mlp_lib.cli import _assignments, app
 from mlp_lib.records import REPOSITORY, Store
 
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
@@ -25,6 +26,20 @@ def test_commands_and_options_exist():
         assert name in commands
         options = {option for parameter in commands[name].params for option in parameter.opts}
         assert set(re.findall(r"--[a-z-]+", rest)) <= options
+
+
+def test_the_lecturers_minutes_are_the_planned_ones():
+    """Each command of the homework, planned from nothing."""
+    page = (REPOSITORY / "book" / "teach.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `study ([^`]+)` \| ([^|]+) \|", page, flags=re.M)
+    assert len(rows) >= 4
+    for command, shown in rows:
+        name, _, preset, *sets = shlex.split(command)
+        study = studies.study(name)
+        values = _assignments([text for text in sets if text != "--set"])
+        grid = study.resolve(preset, **study.Parameters(**values).changes)
+        runs = studies.plan(study, grid, Store(REPOSITORY / "none")).runs
+        assert shown == costs.human_seconds(sum(costs.planned_seconds(run) for run in runs)), command
 
 
 def test_make_targets_exist():

@@ -14,6 +14,7 @@ from mlp_lib import reference
 from mlp_lib.cli import app
 from mlp_lib.records import Record
 from mlp_lib.runs import Init, Run
+from mlp_lib.studies import STUDIES
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -47,6 +48,8 @@ def test_every_command_and_option_is_there():
     commands = [command.name or command.callback.__name__ for command in app.registered_commands]
     headings = [line.removeprefix("## ") for line in text.splitlines() if line.startswith("## ")]
     assert headings == commands and {"train", "study", "claims", "book"} <= set(commands)
+    study = next(row for row in cells(text) if row[0] == "NAME" and "rq1" in row[1])
+    assert all(name in study[1] for name in STUDIES)
     shown = {option.strip() for row in cells(text) for option in row[0].split(",")}
     for command in typer.main.get_command(app).commands.values():
         for parameter in command.params:

@@ -394,3 +394,11 @@ def test_the_road_from_records_to_figures_does_not_import_torch(tmp_path):
     root = Path(claims.__file__).parents[1]
     done = subprocess.run([sys.executable, "-c", code, tmp_path], cwd=root, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"), [(dict(subset=300, sizes=(300,)), "needs two"), (dict(subset=0), "subset")]
+)
+def test_what_cannot_be_drawn_is_refused_before_anything_is_trained(changes, says):
+    with pytest.raises(UserError, match=says):
+        augmentation.resolve("smoke", **changes)

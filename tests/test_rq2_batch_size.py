@@ -81,6 +81,11 @@ def test_equal_epochs_are_equally_many_images_and_equal_steps_equally_many_updat
     assert {run.batch_size for run in by_budget["epochs"] if run.key in shared} == {grid.shared_batch}
 
 
+def test_one_batch_size_is_nothing_to_compare():
+    with pytest.raises(UserError, match="name at least two"):
+        study.resolve("smoke", batch_sizes=(32,))
+
+
 def test_runs_at_equal_steps_are_written_in_epochs_where_they_are_whole():
     run = make_run(model="B-1/Wi-16", dataset="digits", subset=384, batch_size=32, epochs=2)  # 12 steps an epoch
     assert study.at_equal_steps(run, 24).key == run.key

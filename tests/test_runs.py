@@ -189,3 +189,19 @@ def test_lengths():
     assert run.but(split="all").train_examples == 1437
     assert run.but(epochs=None, steps=25).total_steps == 25
     assert run.pixels == 8 and run.but(resolution=16).pixels == 16
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        (dict(seed=2**64), "seed"),  # torch's generators take no more than 64 bits
+        (dict(permute_seed=2**63), "permute_seed"),
+        (dict(epochs=10**400), "epochs"),
+        (dict(model="B-6/Wi-99999999999999"), "too large"),
+        (dict(model="CNN-999999999"), "too large"),
+    ],
+)
+def test_a_number_that_no_training_could_have_is_refused_in_one_line(fields, says):
+    with pytest.raises(UserError, match=says) as caught:
+        make_run(**{**dict(model="S-1/Wi-8", dataset="digits", epochs=1), **fields})
+    assert "\n" not in str(caught.value)

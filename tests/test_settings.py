@@ -90,3 +90,9 @@ def test_without_records_everything_says_so():
     frame = settings.collect(settings.resolve("smoke"), settings.not_run).frame
     assert set(figures.table_of_differences(frame)["test top-1 % [95%]"]) == {"not run"}
     assert not figures.forest(frame).axes[0].get_yticklabels()
+
+
+def test_a_given_learning_rate_is_not_rounded_where_it_is_not_changed():
+    run = make_run(model="B-1/Wi-8", dataset="digits", epochs=1, lr=1.23456e-3)
+    assert settings.Change("nothing").of(run).key == run.key
+    assert settings.Change("more", lr_factor=3.0).of(run).lr == 0.0037

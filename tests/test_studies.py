@@ -293,3 +293,10 @@ def test_a_preset_without_changes_is_the_preset(module):
 def test_an_unknown_study_is_one_line():
     with pytest.raises(UserError, match="unknown study 'rq9'; there are: rq1"):
         studies.study("rq9")
+
+
+@pytest.mark.parametrize("module", studies.STUDIES.values(), ids=list(studies.STUDIES))
+@pytest.mark.parametrize(("seeds", "says"), [((0, 0, 1), "names a value twice"), ((TUNING_SEED, 1), "fresh")])
+def test_a_seed_is_counted_once_and_is_not_the_one_that_chose(module, seeds, says):
+    with pytest.raises(UserError, match=says):
+        module.resolve("smoke", seeds=seeds)

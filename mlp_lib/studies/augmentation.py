@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from mlp_lib.architectures import family_of
+from mlp_lib.errors import UserError
 from mlp_lib.runs import Run, make_run
 from mlp_lib.studies import parameters
 from mlp_lib.studies.tuning import Choice, Ensure, choose_lr, ended, grid_runs, not_run
@@ -154,8 +155,11 @@ def resolve(preset: str, **changes: Any) -> Preset:
     names and for values with which no run can be made.
     """
     if preset in PRESETS:
-        changes["subset"] = changes.get("subset") or PRESETS[preset].subset
+        changes["subset"] = PRESETS[preset].subset if changes.get("subset") is None else changes["subset"]
     chosen = parameters.preset_with(PRESETS, preset, changes)
+    if {*chosen.sizes} <= {chosen.subset}:
+        raise UserError(f"sizes={list(chosen.sizes)}: a curve over the number of images needs two; "
+                        f"name another than subset={chosen.subset}")  # fmt: skip
     collect(chosen, not_run)  # every run is made, and so validated, before anything is trained
     return chosen
 

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from mlp_lib.architectures import family_of
+from mlp_lib.errors import UserError
 from mlp_lib.records import FINISHED
 from mlp_lib.runs import Run, make_run
 from mlp_lib.studies import parameters
@@ -126,7 +127,7 @@ PRESETS = {
 class Parameters(parameters.Parameters):
     """The chapter's parameters. None keeps the preset's own value."""
 
-    model: str | None = None  # an MLP in the place of the preset's B-MLP
+    model: str | None = None  # a B-MLP in the place of the preset's
     dataset: str | None = None
     subset: int | None = None
     batch_sizes: tuple[int, ...] | None = None
@@ -190,10 +191,13 @@ def resolve(preset: str, **changes: Any) -> Preset:
     `model` replaces the B-MLP; `optimizers` keeps the lines of these, the judge's own always. Raises UserError for
     unknown names and for values with which no run can be made.
     """
-    changes["mlp"] = changes.pop("model", None)
+    model = changes.pop("model", None)
+    changes["mlp"] = None if model is None else parameters.b_mlp(model)
     optimizers = changes.pop("optimizers", None)
     changes["judged_seeds"] = changes.get("seeds")
     chosen = parameters.preset_with(PRESETS, preset, changes)
+    if len(chosen.batch_sizes) < 2:
+        raise UserError(f"batch_sizes={list(chosen.batch_sizes)}: the chapter compares batch sizes; name at least two")
     if optimizers is not None:
         for name in optimizers:
             chosen.base(MLP).but(optimizer=name)  # an unknown name is refused here

@@ -8,6 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from mlp_lib.architectures import family_of
 from mlp_lib.errors import UserError
 
+TUNING_SEED = 1000  # of the runs by which settings are chosen: far from the seeds that are reported
+
 
 class Parameters(BaseModel):
     """The parameters that every chapter has."""
@@ -24,19 +26,26 @@ class Parameters(BaseModel):
         return {name: getattr(self, name) for name in type(self).model_fields if name not in Parameters.model_fields}
 
 
+def b_mlp(model: str) -> str:
+    """The name, where it is a B-MLP's. Raises UserError for any other: a chapter would show and judge it as a B-MLP."""
+    if family_of(model) != "B-MLP":
+        raise UserError(f"model={model!r} is no B-MLP; it takes the place of one: name one, for example B-6/Wi-128")
+    return model
+
+
 def preset_with(presets: dict[str, Any], name: str, changes: dict[str, Any]) -> Any:
     """The preset of that name (a frozen dataclass) with its fields replaced by `changes`; None changes nothing.
 
     A data set other than the preset's comes whole unless `subset` is given too. Where the preset has `models`, a change
-    of `model` replaces its B-MLP, so that a reader can put any MLP in its place. Raises UserError for an unknown
-    preset or field, and for an empty list.
+    of `model` puts another B-MLP in the place of its own. Raises UserError for an unknown preset or field, a model of
+    another family, and an empty list.
     """
     if name not in presets:
         raise UserError(f"unknown preset {name!r}; there are: {', '.join(presets)}")
     chosen = presets[name]
     changes = {k: v for k, v in changes.items() if v is not None}
     if "model" in changes and hasattr(chosen, "models"):
-        model = changes.pop("model")
+        model = b_mlp(changes.pop("model"))
         changes["models"] = tuple(model if family_of(m) == "B-MLP" else m for m in chosen.models)
     known = [field.name for field in fields(chosen)]
     unknown = sorted(set(changes) - set(known))
@@ -45,6 +54,10 @@ def preset_with(presets: dict[str, Any], name: str, changes: dict[str, Any]) -> 
     for field, value in changes.items():
         if isinstance(value, tuple | list) and not value:
             raise UserError(f"{field} is empty; give at least one value, or leave it out")
+        if isinstance(value, tuple | list) and len(set(value)) < len(value):
+            raise UserError(f"{field}={list(value)} names a value twice; name each once")
+        if field.endswith("seeds") and isinstance(value, tuple | list) and TUNING_SEED in value:
+            raise UserError(f"{field}: {TUNING_SEED} is the seed by which learning rates are chosen; report fresh ones")
     if changes.get("dataset", getattr(chosen, "dataset", None)) != getattr(chosen, "dataset", None):
         changes.setdefault("subset", None)
     return replace(chosen, **changes)
@@ -60,5 +73,9 @@ def validated(kind: type[Parameters], values: dict[str, Any]) -> Parameters:
         if first["type"] == "extra_forbidden":
             allowed = ", ".join(kind.model_fields)
             raise UserError(f"unknown parameter {name!r}; this chapter takes: {allowed}") from None
+        if first["type"] == "tuple_type":
+            text = first["input"]
+            raise UserError(f"parameter {name}={text!r}: give a list, as -y \"{name}: [{text}]\" to papermill, or "
+                            f"--set \"{name}=[{text}]\" on the command line") from None  # fmt: skip
         message = first["msg"][0].lower() + first["msg"][1:]
         raise UserError(f"parameter {name}={first['input']!r}: {message}") from None

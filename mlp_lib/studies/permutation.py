@@ -66,7 +66,7 @@ PRESETS = {
 class Parameters(parameters.Parameters):
     """The chapter's parameters. None keeps the preset's own value."""
 
-    model: str | None = None  # an MLP in the place of the preset's B-MLP
+    model: str | None = None  # a B-MLP in the place of the preset's
     dataset: str | None = None
     subset: int | None = None
     epochs: int | None = None

@@ -31,7 +31,8 @@ class Change:
     lr_factor: float = 1.0
 
     def of(self, run: Run) -> Run:
-        return run.but(**dict(self.fields), lr=float(f"{run.lr * self.lr_factor:.3g}"))
+        lr = run.lr if self.lr_factor == 1 else float(f"{run.lr * self.lr_factor:.3g}")
+        return run.but(**dict(self.fields), lr=lr)
 
 
 # What both MLPs are asked; the public code's own defaults where it names one (batch 4096, GELU before the weights).
