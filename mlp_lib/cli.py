@@ -203,12 +203,15 @@ def study(
     """Train what a study lacks at a preset. Resumable: the same command goes on."""
     from mlp_lib import studies
     from mlp_lib.records import Store
-    from mlp_lib.studies.parameters import validated
+    from mlp_lib.studies.parameters import Parameters, validated
     from mlp_lib.train import How, check_precision
 
     check_precision(precision)
     module, store = studies.study(name), Store(out)
-    parameters = validated(module.Parameters, {"preset": preset, **_assignments(changes or [])})
+    given = _assignments(changes or [])
+    if common := sorted({*given} & {*Parameters.model_fields}):
+        raise UserError(f"--set {common[0]}=...: what is trained is said by --preset, how long by --time-budget")
+    parameters = validated(module.Parameters, {"preset": preset, **given})
     if parameters.preset == "auto":
         raise UserError(f"preset auto is for reading; name one to train: {', '.join(module.PRESETS)}")
     chosen = module.resolve(parameters.preset, **parameters.changes)

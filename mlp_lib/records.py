@@ -112,6 +112,11 @@ class Store:
     @cached_property
     def _by_key(self) -> dict[str, list[Record]]:
         by_key: dict[str, list[Record]] = {}
+        if self.folder.exists():
+            try:
+                os.listdir(self.folder)  # a glob finds nothing in what it cannot read, and says nothing
+            except OSError as error:
+                raise UserError(f"records cannot be read from {self.folder}: {error.strerror}") from None
         for path in sorted(self.folder.glob("*.json")):
             record = read_record(path)
             by_key.setdefault(record.run.key, []).append(record)

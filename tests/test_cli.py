@@ -214,7 +214,8 @@ def test_study_smoke_from_end_to_end_then_merged(command, monkeypatch, tmp_path)
 
     code, out, err = command(*study, "--dry-run", "--set", "seeds=[7]", "--set", "model=B-1/Wi-16")
     assert code == 0 and json.loads(out.splitlines()[-1])["runs"] == 18 and "B-1/Wi-16" in out
-    for wrong, says in (("seed=7", "unknown parameter 'seed'"), ("seeds", "NAME=VALUE"), ("preset=auto", "name one")):
+    for wrong, says in (("seed=7", "unknown parameter 'seed'"), ("seeds", "NAME=VALUE"),
+                        ("preset=laptop", "--preset"), ("train=false", "--time-budget")):
         code, out, err = command(*study, "--set", wrong)
         assert code == 2 and says in err and len(err.strip().splitlines()) == 1
     code, out, _ = command(*study, "--time-budget", 0)

@@ -202,3 +202,10 @@ def test_committed_records_are_what_their_names_say():
     for path in paths:
         record = read_record(path)
         assert path.name == record.filename and record.key == record.run.key and record.status != "failed"
+
+
+def test_a_file_in_the_place_of_a_folder_of_records_is_not_an_empty_store(tmp_path):
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(UserError, match="records cannot be read"):
+        list(Store(tmp_path / "file"))
+    assert list(Store(tmp_path / "new")) == []  # a folder that is still to be made

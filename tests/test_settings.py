@@ -96,3 +96,15 @@ def test_a_given_learning_rate_is_not_rounded_where_it_is_not_changed():
     run = make_run(model="B-1/Wi-8", dataset="digits", epochs=1, lr=1.23456e-3)
     assert settings.Change("nothing").of(run).key == run.key
     assert settings.Change("more", lr_factor=3.0).of(run).lr == 0.0037
+
+
+def test_a_change_under_which_seeds_diverge_is_not_shown_by_the_survivors(laptop):
+    frame = laptop[0].frame.copy()
+    change = next(c for c in frame["change"].unique() if c != UNCHANGED)
+    broken = (frame["change"] == change) & frame["seed"].isin(sorted(frame["seed"].unique())[:2])
+    frame.loc[broken, ["status", "test_top1"]] = ["diverged", float("nan")]
+    row = figures.differences(frame).query("change == @change").iloc[0]
+    seeds = frame["seed"].nunique()
+    assert (row["diverged"], row["estimate"].n, row["difference"].n) == (2, seeds, seeds)
+    assert row["estimate"].mean < 60  # two of them count as chance
+    assert "2 diverged" in figures.table_of_differences(frame).query("change == @change").iloc[0]["test top-1 % [95%]"]

@@ -5,25 +5,27 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from mlp_lib.plots.style import FAMILY_COLOURS, WIDTH
+from mlp_lib.rules import by_seed
 from mlp_lib.stats import Estimate, paired_difference, t_interval
 from mlp_lib.studies.settings import UNCHANGED
 
 
 def differences(frame: pd.DataFrame) -> pd.DataFrame:
-    """One row a model and change: `estimate` of test top-1 and `difference` from the unchanged cell, in points."""
+    """One row a model and change: `estimate` of test top-1 and `difference` from the unchanged cell, in points, and
+    how many seeds `diverged`: these count as chance, so that a change that breaks training is not shown by what
+    survives it."""
     rows = []
     if "test_top1" not in frame:
-        return pd.DataFrame(columns=["model", "family", "change", "estimate", "difference"])
+        return pd.DataFrame(columns=["model", "family", "change", "estimate", "difference", "diverged"])
     for (model, family), runs in frame.groupby(["model", "family"], sort=False):
-        by_change = {
-            change: cell.set_index("seed")["test_top1"].dropna() for change, cell in runs.groupby("change", sort=False)
-        }
+        by_change = {change: by_seed(cell) for change, cell in runs.groupby("change", sort=False)}
+        diverged = runs[runs["status"] == "diverged"]["change"].value_counts()
         for change, values in by_change.items():
             same = change == UNCHANGED
             difference = Estimate(0.0, None, 0) if same else paired_difference(values, by_change[UNCHANGED])
             rows.append(
                 {"model": model, "family": family, "change": change, "estimate": t_interval(values),
-                 "difference": difference}
+                 "difference": difference, "diverged": int(diverged.get(change, 0))}
             )  # fmt: skip
     return pd.DataFrame(rows)
 
@@ -56,7 +58,10 @@ def table_of_differences(frame: pd.DataFrame) -> pd.DataFrame:
         {
             "model": rows["model"],
             "change": rows["change"],
-            "test top-1 % [95%]": [estimate.text() for estimate in rows["estimate"]],
+            "test top-1 % [95%]": [
+                estimate.text() + (f", {diverged} diverged" if diverged else "")
+                for estimate, diverged in zip(rows["estimate"], rows["diverged"], strict=True)
+            ],
             "difference, points [95%]": [
                 "" if change == UNCHANGED else difference.text(2)
                 for change, difference in zip(rows["change"], rows["difference"], strict=True)
