@@ -1,7 +1,5 @@
 """What the training loop computes, against a plain loop and scikit-learn."""
 
-import time
-
 import pytest
 import torch
 import torch.nn.functional as F
@@ -161,21 +159,26 @@ def test_bf16_agrees_with_fp32(tmp_path):
 
 @pytest.mark.parametrize("slower", ["fp32", "bf16"])
 def test_precision_is_measured_on_a_copy_and_not_for_short_runs(rich, monkeypatch, slower):
-    run, real, seen = rich[0].but(epochs=100_000), training.batch_gradient, set()
+    run, real, seen = rich[0].but(epochs=100_000), training.batch_gradient, {}
 
-    def uneven(model, batch, parts, precision):
-        seen.add(precision)
-        time.sleep(0.01 * (precision == slower))
+    def noted(model, batch, parts, precision):
+        seen[precision] = seen.get(precision, 0) + 1
         return real(model, batch, parts, precision)
 
-    monkeypatch.setattr(training, "batch_gradient", uneven)
+    def timed(work, device, limit):  # no clock: a busy machine must not decide a test
+        before = dict(seen)
+        work()
+        return 0.002 if seen.get(slower, 0) > before.get(slower, 0) else 0.001
+
+    monkeypatch.setattr(training, "batch_gradient", noted)
+    monkeypatch.setattr(training, "seconds_of", timed)
     model, data = build_for(run), loaders.load_data(run)
     before = {k: v.clone() for k, v in model.state_dict().items()}
     assert {training.faster_precision(model, run, data, seconds=0.05), slower} == {"fp32", "bf16"}
-    assert seen == {"fp32", "bf16"}
+    assert {*seen} == {"fp32", "bf16"}
     assert same(before, model.state_dict()) and all(p.grad is None for p in model.parameters())
     seen.clear()
-    assert training.faster_precision(model, run.but(epochs=None, steps=9), data) == "fp32" and seen == {"fp32"}
+    assert training.faster_precision(model, run.but(epochs=None, steps=9), data) == "fp32" and {*seen} == {"fp32"}
 
 
 # --- divergence -----------------------------------------------------------------------------------------------------
