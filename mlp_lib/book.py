@@ -26,6 +26,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # Left in every folder a build made; without it a folder is somebody else's and is never emptied.
 MARKER = ".mlp_lib_book"
 INJECTED = "injected-parameters"
+CLONE = "git clone --quiet --depth 1 "  # in the cell for Colab; what follows it is known to a build only
 GITHUB = re.compile(r"(?:https://(?:[^@/]+@)?|ssh://git@|git@)github\.com[:/]([\w.-]+)/([\w.-]+?)(?:\.git)?/?")
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -89,6 +90,9 @@ def stage(root: Path, src: Path) -> Path:
     shutil.copy(root / "_toc.yml", src / "_toc.yml")
     (src / "_config.yml").write_text(_config(root), encoding="utf-8")
     shutil.copytree(root / "book", src / "book", ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
+    if address := repository_address(root):
+        page = src / "book" / "reexecute.md"
+        page.write_text(page.read_text(encoding="utf-8").replace(CLONE + "ADDRESS", CLONE + address), encoding="utf-8")
     reference.write(src / "book" / "generated")
     return src
 

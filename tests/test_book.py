@@ -103,6 +103,14 @@ def test_only_a_clone_from_github_has_an_address_and_a_colab_button(tmp_path, or
     assert book.repository_address(inside) is None  # an archive unpacked inside another repository
 
 
+@pytest.mark.parametrize("address", ["https://github.com/someone/study", None])
+def test_the_cell_for_colab_clones_the_repository_that_the_book_was_built_from(tmp_path, monkeypatch, address):
+    monkeypatch.setattr(book, "repository_address", lambda root: address)
+    monkeypatch.setattr(book.reference, "write", lambda folder: None)
+    page = (book.stage(ROOT, tmp_path / "src") / "book" / "reexecute.md").read_text()
+    assert f"!git clone --quiet --depth 1 {address or 'ADDRESS'} scaling-mlps" in page
+
+
 def test_a_mistyped_preset_leaves_the_last_book_as_it_is(tmp_path):
     (tmp_path / book.MARKER).touch()
     (tmp_path / "index.html").write_text("the last book")
