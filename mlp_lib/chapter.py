@@ -8,7 +8,7 @@ No torch unless something is trained.
 
 import json
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -77,16 +77,19 @@ class Chapter:
 
         Only the one shown where the reader has changed it. Smoke, a rehearsal, stands beside no other.
         """
-        sizes = reversed(studies.SIZES[: studies.SIZES.index(self.preset)])
-        smaller = [size for size in sizes if size in self.study.PRESETS and size != "smoke" and not self.changed]
-        read = studies.from_records(self.store)
-        found = {self.preset: self.recorded()}
-        found |= {size: self.study.collect(self.study.PRESETS[size], read) for size in smaller}
-        return {size: results for size, results in found.items() if finished(results)}
+        return {size: results for size, results in self._up_to_shown() if finished(results)}
 
     def largest_with(self, finished: Callable[[Any], bool]) -> tuple[str, Any]:
         """The first of `recorded_at`: its preset and results; the preset shown where there is none."""
-        return next(iter(self.recorded_at(finished).items()), (self.preset, self.recorded()))
+        found = next((pair for pair in self._up_to_shown() if finished(pair[1])), None)
+        return found or (self.preset, self.recorded())
+
+    def _up_to_shown(self) -> Iterator[tuple[str, Any]]:
+        """Presets and their recorded results, from the one shown down, each read when it is asked for."""
+        yield self.preset, self.recorded()
+        for size in reversed(studies.SIZES[: studies.SIZES.index(self.preset)]):
+            if size in self.study.PRESETS and size != "smoke" and not self.changed:
+                yield size, self.study.collect(self.study.PRESETS[size], studies.from_records(self.store))
 
     def _announce(self, missing: list[tuple[Run, int]]) -> None:
         minutes = sum(costs.planned_seconds(run, flops) for run, flops in missing) / 60

@@ -112,14 +112,19 @@ def judge(number: int, frame: pd.DataFrame) -> Verdict:
 
 
 def judge_all(store: Store | None = None, preset: str = "auto") -> list[Verdict]:
-    """Every claim judged from records alone, each at the preset that its chapter shows. Nothing is trained."""
+    """Every claim judged from records alone, each at the preset that its chapter shows. Nothing is trained.
+
+    A claim whose study has no such preset is not tested at it. Raises UserError for a preset that no study has.
+    """
+    if preset not in ("auto", *studies.SIZES):
+        raise UserError(f"unknown preset {preset!r}; there are: auto, {', '.join(studies.SIZES)}")
     store = store or Store()
     judged: dict[int, Verdict] = {}
     for study in studies.STUDIES.values():
-        if not study.CLAIMS or preset not in ("auto", *study.PRESETS):  # such a claim is not tested at this preset
+        if not study.CLAIMS or preset not in ("auto", *study.PRESETS):
             continue
         size = studies.pick_preset(study, preset, store)
-        frame = study.collect(study.resolve(size), studies.from_records(store)).frame
+        frame = study.collect(study.PRESETS[size], studies.from_records(store)).frame
         judged |= {number: judge(number, frame) for number in study.CLAIMS}
     return [judged.get(c.number) or Verdict(c.number, NOT_TESTED) for c in paper_claims()]
 

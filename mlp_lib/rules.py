@@ -110,7 +110,7 @@ def augmentation_gain(frame: pd.DataFrame) -> dict[str, Estimate]:
         family: paired_difference(
             by_seed(frame, family=family, augmented=True), by_seed(frame, family=family, augmented=False)
         )
-        for family in ("S-MLP", "B-MLP")
+        for family in MLPS
     }
 
 
@@ -137,7 +137,7 @@ def convolution_gap(frame: pd.DataFrame) -> dict[str, Estimate]:
         f"{control} - {family}": paired_difference(
             by_seed(frame, family=control, augmented=True), by_seed(frame, family=family, augmented=True)
         )
-        for family in ("S-MLP", "B-MLP")
+        for family in MLPS
     }
 
 

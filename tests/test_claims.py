@@ -292,3 +292,8 @@ def test_the_papers_table_says_how_sure_each_number_is():
 def test_a_preset_that_a_study_does_not_have_leaves_its_claims_untested(tmp_path):
     verdicts = claims.judge_all(Store(tmp_path), "paper")  # which RQ1 alone has
     assert len(verdicts) == 15 and {v.verdict for v in verdicts} == {claims.NOT_TESTED}
+
+
+def test_a_mistyped_preset_is_not_a_book_of_untested_claims(tmp_path):
+    with pytest.raises(UserError, match="unknown preset 'lapto'; there are: auto, smoke, laptop"):
+        judge_all(Store(tmp_path), "lapto")

@@ -16,12 +16,11 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from mlp_lib.equivalents import Equivalent, equivalent_examples
-from mlp_lib.plots.style import FAMILY_COLOURS, WIDTH, plain_log_axis, t_bounds
+from mlp_lib.plots.style import DASHES, FAMILY_COLOURS, WIDTH, plain_log_axis, t_bounds
 from mlp_lib.rules import by_seed
 from mlp_lib.stats import Estimate, paired_difference, t_interval
 
 NONE, ALL = "none", "all"
-DASHES = 3.0  # length of a line in a legend, in letters: enough to tell dashed from solid
 
 
 class Worth(NamedTuple):

@@ -13,7 +13,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from mlp_lib.plots import tables
-from mlp_lib.plots.style import FAMILY_COLOURS, WIDTH
+from mlp_lib.plots.style import DASHES, FAMILY_COLOURS, WIDTH
 from mlp_lib.records import curves
 from mlp_lib.rules import by_seed
 from mlp_lib.stats import paired_difference, t_interval
@@ -136,7 +136,7 @@ def theory(tuned: pd.DataFrame) -> Figure:
         _batch_axis(axis, tuned["batch_size"])
     handles, labels = axes[-1].get_legend_handles_labels()
     if handles:
-        figure.legend(handles, labels, loc="outside lower center", ncols=2, fontsize=8, handlelength=2.8)
+        figure.legend(handles, labels, loc="outside lower center", ncols=2, fontsize=8, handlelength=DASHES)
     plt.close(figure)
     return figure
 
@@ -299,7 +299,7 @@ def _shades(values: Iterable[float]) -> dict[float, tuple]:
 
 def _legend(axis) -> None:
     if axis.get_legend_handles_labels()[0]:
-        axis.legend(fontsize=7.5, handlelength=2.8)  # long enough to tell dashes from dots
+        axis.legend(fontsize=7.5, handlelength=DASHES)
 
 
 def _possible(axes) -> None:

@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from mlp_lib.plots.style import FAMILY_COLOURS, WIDTH, plain_log_axis, t_bounds
+from mlp_lib.plots.style import DASHES, FAMILY_COLOURS, WIDTH, plain_log_axis, t_bounds
 from mlp_lib.stats import Estimate, paired_difference, t_interval
 
 
@@ -68,7 +68,7 @@ def error_against_compute(curves: pd.DataFrame) -> Figure:
     axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     if len(rows):
-        axis.legend(fontsize=8, ncols=2, handlelength=3)  # long enough to tell dashed from solid
+        axis.legend(fontsize=8, ncols=2, handlelength=DASHES)
     plt.close(figure)
     return figure
 

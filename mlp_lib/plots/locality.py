@@ -9,8 +9,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from mlp_lib.pictures import decode_pictures
-from mlp_lib.plots.augmentation import ALL, DASHES, NONE, band, if_run, measured, say_not_run, short
-from mlp_lib.plots.style import FAMILY_COLOURS, WIDTH, plain_log_axis
+from mlp_lib.plots.augmentation import ALL, NONE, band, if_run, measured, say_not_run, short
+from mlp_lib.plots.style import DASHES, FAMILY_COLOURS, WIDTH, plain_log_axis
 from mlp_lib.stats import paired_difference, t_interval
 
 

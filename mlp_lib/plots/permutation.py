@@ -150,7 +150,7 @@ def table_of_differences(frame: pd.DataFrame) -> pd.DataFrame:
                 "permuted": _text(t_interval(permuted), 1),
                 "difference": _text(paired_difference(permuted, plain), 2),
                 "at 90%": "[{:.2f}, {:.2f}]".format(*test.estimate.interval) if test.estimate.interval else "",
-                "p": "" if np.isnan(test.p) else "< 0.001" if test.p < 0.001 else f"{test.p:.3f}",
+                "p": tables.p_text(test.p),
                 "images": f"{runs['train_examples'].iloc[0]:,}",
                 **({"preset": values[0]} if "preset" in keys else {}),
             }

@@ -16,6 +16,7 @@ FAMILY_COLOURS = {  # apart for colour-blind readers too
     "S-MLP": "#4477AA", "B-MLP": "#CC6677", "CNN": "#228833", "ResNet18": "#332288", "ViT": "#CCBB44",
     "Mixer": "#66CCEE", "CNN without norm": "#AA3377",
 }  # fmt: skip
+DASHES = 3.0  # length of a line in a legend, in letters: enough to tell dashed from solid
 WIDTH = 7.0  # inches, the text's width
 UNBROKEN = re.compile(r"\[[^\]]*\]|\S*-\S*")  # an interval, a name with a hyphen
 

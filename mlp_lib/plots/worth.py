@@ -9,10 +9,9 @@ import numpy as np
 import pandas as pd
 
 from mlp_lib.records import FINISHED, curves
-from mlp_lib.rules import by_seed
+from mlp_lib.rules import MLPS, by_seed
 from mlp_lib.stats import Estimate, paired_difference
 
-MLPS = ("S-MLP", "B-MLP")
 NONE = Estimate(float("nan"), None, 0)
 SHARES = {1.0: "all", 1 / 2: "half", 1 / 4: "a quarter", 1 / 8: "an eighth"}  # of the MLP's compute: one level each
 
