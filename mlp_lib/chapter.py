@@ -105,15 +105,23 @@ class Chapter:
 
         `changes` are put into each of those presets. None where the reader has changed the chapter's own.
         """
-        frames = []
+        frames = [
+            found.frame[found.frame["status"].isin(FINISHED)].assign(preset=size)
+            for size, found in self.beyond(**changes).items()
+        ]
+        found = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+        return found.drop_duplicates("key") if len(found) else found
+
+    def beyond(self, **changes: Any) -> dict[str, Any]:
+        """Recorded results of the presets larger than the one shown, the smallest first: those with any finished run,
+        whatever else they still lack. `changes` and the reader's own as in `larger`."""
+        found = {}
         for size in studies.SIZES[studies.SIZES.index(self.preset) + 1 :]:
             if size in self.study.PRESETS and not self.changed:
-                grid = self.study.resolve(size, **changes)
-                frame = self.study.collect(grid, studies.from_records(self.store)).frame
-                frames.append(frame[frame["status"].isin(FINISHED)].assign(preset=size))
-        kept = [frame for frame in frames if len(frame)]
-        found = pd.concat(kept, ignore_index=True) if kept else pd.DataFrame()
-        return found.drop_duplicates("key") if len(found) else found
+                results = self.study.collect(self.study.resolve(size, **changes), studies.from_records(self.store))
+                if results.frame["status"].isin(FINISHED).any():
+                    found[size] = results
+        return found
 
 
 def _written(value: Any) -> str:

@@ -12,6 +12,7 @@ from helpers import record_of
 
 from mlp_lib import claims, costs, plots, studies
 from mlp_lib.architectures import family_of
+from mlp_lib.chapter import open_chapter
 from mlp_lib.errors import UserError
 from mlp_lib.plots import augmentation as figures
 from mlp_lib.plots import locality
@@ -327,6 +328,31 @@ def test_gains_stand_by_number_of_images_where_a_model_has_augmentation(collecte
     assert most == 32_000 and gains == "S-MLP 7.5 [7.5, 7.5] n=3; B-MLP 7.5 [7.5, 7.5] n=3"
     words = "S-MLP, B-MLP: 3 of 5 (500, 2,000, 32,000); CNN, ViT: 1 of 5 (2,000)"
     assert figures.augmented_at(results) == words
+
+
+def test_a_longer_training_stands_beside_the_presets_own(collected, tmp_path):
+    fake, results = collected
+    store, plain = Store(tmp_path), Fake()
+    for record in fake.records.values():
+        store.add(record)
+    grid = augmentation.resolve("overnight")
+    augmentation.collect(grid, plain)
+    only = (grid.models[0], grid.subset)  # of the larger preset, one model at one number of images
+    for record in plain.records.values():
+        if (record.run.model, record.run.train_examples) == only:
+            store.add(record)
+
+    longer = open_chapter("rq2-augmentation", {"preset": "laptop", "train": False}, store).beyond()
+    assert list(longer) == ["overnight"] and not longer["overnight"].complete
+    table = figures.by_length(figures.table_of_gains_by_images, {"laptop": results} | longer)
+    own, more = table[table["preset"].str.startswith("laptop")], table[table["preset"].str.startswith("overnight")]
+    assert own.drop(columns="preset").values.tolist() == figures.table_of_gains_by_images(results).values.tolist()
+    assert set(own["preset"]) == {"laptop: 1,000 steps of 100"}
+    assert more[["preset", "model", "images"]].values.tolist() == [
+        ["overnight: 5,000 steps of 200", "S-6/Wi-256", "10,000"]
+    ]
+    assert more.iloc[0, -3].startswith("+7.5") or more.iloc[0, -3].startswith("7.5")
+    assert open_chapter("rq2-augmentation", {"preset": "laptop", "train": False, "seeds": [0]}, store).beyond() == {}
 
 
 def test_one_learning_rate_separates_it_from_augmentation():

@@ -5,7 +5,7 @@ families; solid lines are with augmentation, dashed without. Every figure and ta
 yet: panels and rows say so.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 import matplotlib.pyplot as plt
@@ -146,6 +146,17 @@ def table_of_gains_by_images(results) -> pd.DataFrame:
             }
         )
     return pd.DataFrame(rows)
+
+
+def by_length(table: Callable[..., pd.DataFrame], sizes: Mapping[str, object]) -> pd.DataFrame:
+    """One of the tables for the results of several presets, by name, under each other: its rows that have runs, with
+    the preset and its training length before them."""
+    found = []
+    for preset, results in sizes.items():
+        row, rows = results.frame.iloc[0], table(results)
+        rows.insert(0, "preset", f"{preset}: {row['steps']:,.0f} steps of {row['batch_size']}")
+        found.append(rows[~rows.isin(["not run"]).any(axis=1)])
+    return pd.concat(found, ignore_index=True) if found else pd.DataFrame()
 
 
 def table_of_overfitting(results) -> pd.DataFrame:

@@ -21,6 +21,7 @@ from mlp_lib.architectures import family_of
 from mlp_lib.errors import UserError
 from mlp_lib.runs import Run, make_run
 from mlp_lib.studies import parameters
+from mlp_lib.studies.parameters import PAPER_AUGMENT, augment_for
 from mlp_lib.studies.tuning import Choice, Ensure, choose_lr, ended, grid_runs, not_run
 
 NAME = "rq2-augmentation"
@@ -29,7 +30,7 @@ CLAIMS = (12,)
 MEASURES = ("first_layer_spread",)
 NONE, ALL = "none", "all"
 PARTS = {  # of the paper's augmentation, section 4: flips, random resized crops, MixUp; by what figures call them
-    NONE: "none", "flip": "flip", "crop": "crop", "flip + crop": "flip+crop", "MixUp": "mixup", ALL: "flip+crop+mixup",
+    NONE: "none", "flip": "flip", "crop": "crop", "flip + crop": "flip+crop", "MixUp": "mixup", ALL: PAPER_AUGMENT,
 }  # fmt: skip
 SMOOTHING = 0.3  # the paper's, of every run but those that vary it
 
@@ -167,11 +168,10 @@ def resolve(preset: str, **changes: Any) -> Preset:
 def parts_of(dataset: str) -> dict[str, str]:
     """The augmentations that are compared on a data set, by name: those of grey images are without flips, since a
     mirrored digit is another sign."""
-    from mlp_lib.datasets import facts
-
-    if facts(dataset).channels > 1:
-        return PARTS
-    return {NONE: "none", "crop": "crop", "MixUp": "mixup", ALL: "crop+mixup"}
+    found = {name: augment_for(dataset, parts) for name, parts in PARTS.items()}
+    if found[ALL] == PAPER_AUGMENT:
+        return found
+    return {name: found[name] for name in PARTS if "flip" not in name}
 
 
 def candidates(preset: Preset) -> dict[tuple[str, str], Run]:

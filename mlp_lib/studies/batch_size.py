@@ -21,6 +21,7 @@ from mlp_lib.errors import UserError
 from mlp_lib.records import FINISHED
 from mlp_lib.runs import Run, make_run
 from mlp_lib.studies import parameters
+from mlp_lib.studies.parameters import PAPER_AUGMENT, augment_for
 from mlp_lib.studies.tuning import Choice, Ensure, choose_lr, grid_runs, not_run
 
 NAME = "rq2-batch-size"
@@ -31,7 +32,6 @@ THEORY = ("sharpness", "gradient_noise")
 MLP, CNN, PLAIN_CNN, VIT = ARCHITECTURES = ("B-MLP", "CNN", "CNN without BatchNorm", "ViT")
 JUDGED = (MLP, CNN)  # by the rule of claim 4, with `JUDGE` as optimiser, at equal epochs
 JUDGE = "lion"  # the paper's
-PAPER_AUGMENT = "flip+crop+mixup"  # of its pre-training
 PAPER_LR = 5e-5
 
 # The middle of a grid moves with the batch size B. In theory by B for SGD (Goyal et al. 2017) and by the root of B for
@@ -267,11 +267,8 @@ def _candidates(preset: Preset, lines: Lines) -> list[Candidate]:
 
 def _protocol(preset: Preset, ensure: Ensure) -> list[tuple[Cell, pd.DataFrame]]:
     """LION and the paper's augmentation on `upstream`: at its one lr for every length, then tuned at the last."""
-    from mlp_lib.datasets import facts
-
-    grey = facts(preset.upstream).channels == 1
     fields = dict(dataset=preset.upstream, subset=preset.upstream_subset, lr=PAPER_LR,
-                  augment=PAPER_AUGMENT.replace("flip+", "") if grey else PAPER_AUGMENT)  # fmt: skip
+                  augment=augment_for(preset.upstream, PAPER_AUGMENT))  # fmt: skip
     fixed, tuned = [], []
     for architecture in JUDGED:
         for batch_size in preset.batch_sizes:

@@ -23,7 +23,8 @@ from mlp_lib.errors import UserError
 from mlp_lib.records import FINISHED, row_of
 from mlp_lib.runs import Run, make_run
 from mlp_lib.studies import parameters
-from mlp_lib.studies.rq1 import PAPER_AUGMENT, RESNET18
+from mlp_lib.studies.parameters import PAPER_AUGMENT, augment_for
+from mlp_lib.studies.rq1 import RESNET18
 from mlp_lib.studies.tuning import FACTOR, TUNING_SEED, Ensure, not_run
 
 NAME = "rq1-controls"
@@ -221,11 +222,8 @@ def _trial(preset: Preset, base: Run, optimizer: str, lr: float, augment: str) -
 
 def _augmentation(dataset: str, augment: str) -> dict[str, Any]:
     """Run fields; digits are not mirrored, and shifts are an eighth of the side: 4 pixels of 32."""
-    known = facts(dataset)
-    if known.channels == 1:
-        augment = augment.replace("flip+", "")
-    shifts = {"pad": max(1, known.resolution // 8)} if "pad" in augment.split("+") else {}
-    return {"augment": augment, **shifts}
+    shifts = {"pad": max(1, facts(dataset).resolution // 8)} if "pad" in augment.split("+") else {}
+    return {"augment": augment_for(dataset, augment), **shifts}
 
 
 def collect(preset: Preset, ensure: Ensure) -> Results:

@@ -6,8 +6,10 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mlp_lib.architectures import family_of
+from mlp_lib.datasets import facts
 from mlp_lib.errors import UserError
 
+PAPER_AUGMENT = "flip+crop+mixup"  # paper section 4: flips, random resized crops, MixUp
 TUNING_SEED = 1000  # of the runs by which settings are chosen: far from the seeds that are reported
 
 
@@ -24,6 +26,14 @@ class Parameters(BaseModel):
     def changes(self) -> dict[str, Any]:
         """What the study's own parameters change in its preset; None changes nothing."""
         return {name: getattr(self, name) for name in type(self).model_fields if name not in Parameters.model_fields}
+
+
+def augment_for(dataset: str, augment: str) -> str:
+    """An augmentation as used on a data set: grey images are not flipped, since a mirrored digit is another sign."""
+    parts = augment.split("+")
+    if "flip" in parts and facts(dataset).channels == 1:
+        parts.remove("flip")
+    return "+".join(parts) or "none"
 
 
 def b_mlp(model: str) -> str:

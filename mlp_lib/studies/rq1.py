@@ -15,13 +15,13 @@ import pandas as pd
 from mlp_lib.architectures import family_of
 from mlp_lib.runs import Run, make_run
 from mlp_lib.studies import parameters
+from mlp_lib.studies.parameters import PAPER_AUGMENT, augment_for
 from mlp_lib.studies.tuning import Choice, choose_lr, ended, grid_runs, not_run
 
 NAME = "rq1"
 TITLE = "From scratch: MLPs and a CNN, with and without augmentation"
 CLAIMS = (1, 2, 3)
 MEASURES: tuple[str, ...] = ()
-PAPER_AUGMENT = "flip+crop+mixup"  # paper section 4: flips, random resized crops, MixUp
 
 
 @dataclass(frozen=True)
@@ -135,16 +135,13 @@ def resolve(preset: str, **changes: Any) -> Preset:
 
 def candidates(preset: Preset) -> list[Run]:
     """The cells as runs at the middle lr and the first seed, cheapest first; validated."""
-    from mlp_lib.datasets import facts
-
     runs = []
     for augment, epochs in (("none", preset.epochs), (PAPER_AUGMENT, preset.augmented_epochs)):
-        if facts(preset.dataset).channels == 1:
-            augment = augment.replace("flip+", "")  # a mirrored digit is another sign
         for model in preset.models:
             runs.append(
                 make_run(
-                    model=model, dataset=preset.dataset, subset=preset.subset, split=preset.split, augment=augment,
+                    model=model, dataset=preset.dataset, subset=preset.subset, split=preset.split,
+                    augment=augment_for(preset.dataset, augment),
                     batch_size=preset.batch_size, epochs=epochs, lr=preset.lrs[len(preset.lrs) // 2],
                     seed=preset.seeds[0],
                 )
