@@ -5,6 +5,9 @@ run takes as many updates). Each cell's learning rate is chosen on validation at
 then fresh seeds are run at the choice. Beside them the paper's own protocol: LION at one learning rate for all batch
 sizes, on one data set, judged by a linear probe on another; and the same with the learning rate tuned per batch size.
 
+A control judges nothing, and was added when the verdict was known: equal epochs once more with a cosine schedule. At a
+constant learning rate small batches take many steps after their best one; a rate that falls to zero ends differently.
+
 Lines of cells are finished in the order of `Preset.lines`, so that an interrupted study has whole lines. Subsets are
 multiples of the batch sizes: no example is dropped, and equal epochs are equal numbers of examples.
 """
@@ -52,7 +55,7 @@ class Lines(NamedTuple):
     """Lines of the figure that are finished together: every batch size of these architectures."""
 
     optimizer: str
-    budget: str  # epochs or steps
+    budget: str  # epochs or steps; cosine: epochs, with a learning rate that falls to zero
     architectures: tuple[str, ...]
 
 
@@ -93,10 +96,11 @@ class Preset:
 
 
 EVERYWHERE = (Lines(JUDGE, "epochs", JUDGED), Lines(JUDGE, "epochs", (PLAIN_CNN, VIT)))
+COSINE = Lines(JUDGE, "cosine", JUDGED)
 PRESETS = {
     "smoke": Preset(
         dataset="digits", subset=384, mlp="B-2/Wi-32", cnn="CNN-4", vit="ViT-32x1/4", batch_sizes=(32, 128), epochs=2,
-        shared_batch=128, lines=(*EVERYWHERE, Lines("lion", "steps", JUDGED), Lines("sgd", "epochs", (MLP,))),
+        shared_batch=128, lines=(*EVERYWHERE, COSINE, Lines("lion", "steps", JUDGED), Lines("sgd", "epochs", (MLP,))),
         upstream="digits", upstream_subset=384, upstream_epochs=(1, 2), target="digits", judged_seeds=(0, 1),
         seeds=(0, 1),
     ),
@@ -110,14 +114,14 @@ PRESETS = {
     "overnight": Preset(
         dataset="cifar10", subset=16_384, mlp="B-6/Wi-256", cnn="CNN-16", vit="ViT-64x2/8",
         batch_sizes=(64, 256, 1024, 4096), epochs=30, shared_batch=1024,
-        lines=(*EVERYWHERE, Lines("lion", "steps", JUDGED), Lines("sgd", "epochs", ARCHITECTURES),
-               Lines("adamw", "epochs", ARCHITECTURES)),
+        lines=(*EVERYWHERE, COSINE, Lines("lion", "steps", JUDGED), Lines("sgd", "epochs", ARCHITECTURES),
+               Lines("adamw", "epochs", (MLP, CNN, PLAIN_CNN))),  # a ViT as well would be more than a night
         upstream="cifar100", upstream_subset=16_384, upstream_epochs=(10, 30), target="cifar10",
     ),
     "gpu": Preset(
         dataset="cifar10", subset=32_768, mlp="B-6/Wi-1024", cnn="CNN-64", vit="ViT-192x6/8",
         batch_sizes=(32, 64, 256, 1024, 4096, 16_384), epochs=60, shared_batch=4096,
-        lines=(*EVERYWHERE, *(Lines(o, b, ARCHITECTURES) for o, b in (
+        lines=(*EVERYWHERE, COSINE, *(Lines(o, b, ARCHITECTURES) for o, b in (
             ("lion", "steps"), ("sgd", "epochs"), ("adamw", "epochs"), ("sgd", "steps"), ("adamw", "steps")))),
         upstream="cifar100", upstream_subset=32_768, upstream_epochs=(20, 60), target="cifar10",
     ),
@@ -143,7 +147,7 @@ class Cell:
 
     architecture: str
     optimizer: str
-    budget: str  # epochs or steps; upstream: fixed or tuned
+    budget: str  # epochs, steps or cosine; upstream: fixed or tuned
     batch_size: int
     choice: Choice
     runs: tuple[Run, ...]
@@ -259,7 +263,10 @@ def _candidates(preset: Preset, lines: Lines) -> list[Candidate]:
             run = preset.base(architecture).but(batch_size=batch_size, optimizer=lines.optimizer, lr=lrs[1])
             if lines.budget == "steps":
                 run = at_equal_steps(run, preset.steps)
-            measures = THEORY if architecture in JUDGED and lines.optimizer == JUDGE else ()
+            if lines.budget == "cosine":
+                run = run.but(schedule="cosine")
+            theory = architecture in JUDGED and lines.optimizer == JUDGE and lines.budget != "cosine"
+            measures = THEORY if theory else ()
             seeds = preset.judged_seeds if judged else preset.seeds
             found.append(Candidate(architecture, lines.budget, run, lrs, seeds, measures))
     return found
