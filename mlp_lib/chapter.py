@@ -18,7 +18,6 @@ from pydantic import create_model
 
 from mlp_lib import costs, studies
 from mlp_lib.records import FINISHED, Store
-from mlp_lib.runs import Run
 from mlp_lib.studies.parameters import Parameters, validated
 
 # Names that a kernel puts into a notebook before its first cell.
@@ -57,10 +56,9 @@ class Chapter:
     def results(self) -> Any:
         """The study's results. Says first what is missing and how long it would take; trains it if it may."""
         plan = self.plan()
-        missing = [(run, flops) for run, done, flops in zip(*plan, strict=True) if not done]
-        if missing:
-            self._announce(missing)
-        if not missing or not self.parameters.train:
+        if not all(plan.done):
+            self._announce(plan)
+        if all(plan.done) or not self.parameters.train:
             return self.study.collect(self.grid, studies.from_records(self.store))
         ensure = studies.training(
             self.store, self.study.MEASURES, budget_minutes=self.parameters.budget_minutes, progress=True
@@ -91,7 +89,15 @@ class Chapter:
             if size in self.study.PRESETS and size != "smoke" and not self.changed:
                 yield size, self.study.collect(self.study.PRESETS[size], studies.from_records(self.store))
 
-    def _announce(self, missing: list[tuple[Run, int]]) -> None:
+    def _announce(self, plan: studies.Plan) -> None:
+        again, to_measure = plan.states.count(studies.AGAIN), plan.states.count(studies.TO_MEASURE)
+        if again:
+            print(f"{again} runs are recorded, but lack a measure or weights to start from: they count as missing.")
+        if to_measure:
+            done = "measuring them now" if self.parameters.train else f"train=True, or `{self.command}`, measures them"
+            print(f"{to_measure} recorded runs lack a measure that their kept weights give; {done}.")
+        if not (missing := plan.to_train):
+            return
         minutes = sum(costs.planned_seconds(run, flops) for run, flops in missing) / 60
         flops = sum(flops for _, flops in missing)
         what = f"{len(missing)} runs are missing: {flops:.2g} FLOPs, about {minutes:.1f} minutes on two CPU cores"

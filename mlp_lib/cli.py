@@ -115,7 +115,7 @@ def train(
     else:
         typer.echo("this run has a record already (--retrain makes a replicate)")
         if measure and not _measure_again(run, store, tuple(measure)):
-            typer.echo("its weights are not at hand, so nothing more was measured")
+            typer.echo("its weights are not at hand, so nothing more was measured; with --retrain it is")
         record = store.get(run)
         path = store.folder / record.filename
     if record.status == "diverged":
@@ -228,7 +228,7 @@ def study(
         budget_minutes=None if time_budget is None else time_budget / 60,
     )  # fmt: skip
     results = module.collect(chosen, ensure)
-    done = results.complete
+    done = results.complete and all(studies.plan(module, chosen, store).done)  # measured too, as far as that goes
     typer.echo(_table(results.frame))
     typer.echo(f"{'complete' if done else 'not complete; the same command goes on'}: records in {store.folder}")
     counts = results.frame["status"].value_counts().to_dict()
@@ -257,11 +257,11 @@ def _print_plan(plan, how, workers: int | None) -> float:
 
     import pandas as pd
 
-    from mlp_lib import costs
+    from mlp_lib import costs, studies
     from mlp_lib.ensure import processes_for
     from mlp_lib.train import pick_device
 
-    todo = [run for run, done in zip(plan.runs, plan.done, strict=True) if not done]
+    todo = [run for run, _ in plan.to_train]
     if workers is None:
         workers = processes_for(len(todo), pick_device(how.device).type == "cpu")
     threads = how.threads or max(1, (os.cpu_count() or 1) // workers)
@@ -269,12 +269,16 @@ def _print_plan(plan, how, workers: int | None) -> float:
     rows = [
         {"model": r.model, "data": f"{r.dataset}/{r.train_examples}", "augment": r.augment, "epochs": r.epochs,
          "batch": r.batch_size, "lr": r.lr, "seed": r.seed, "PFLOP": f / 1e15,
-         "minutes": 0.0 if d else seconds[r.key] / 60, "done": "yes" if d else ""}
-        for r, d, f in zip(plan.runs, plan.done, plan.flops, strict=True)
+         "minutes": seconds.get(r.key, 0.0) / 60, "done": {studies.DONE: "yes", studies.NOT_RUN: ""}.get(s, s)}
+        for r, s, f in zip(*plan, strict=True)
     ]  # fmt: skip
     typer.echo(pd.DataFrame(rows).to_string(index=False, float_format=lambda v: f"{v:.3g}"))
     total = sum(seconds.values()) / workers / 60
     planned = sum(costs.planned_seconds(run) for run in todo) / 60
+    if again := plan.states.count(studies.AGAIN):
+        typer.echo(f"{again} of the runs to train are recorded, but lack a measure or weights to start from.")
+    if unmeasured := plan.states.count(studies.TO_MEASURE):
+        typer.echo(f"{unmeasured} recorded runs lack a measure that their kept weights give.")
     typer.echo(
         f"{len(todo)} of {len(plan.runs)} runs to train, {sum(plan.flops):.3g} FLOPs in all: about {total:.1f} minutes "
         f"here ({workers} at a time, rates measured now); {planned:.0f} minutes at the planned rate of two CPU cores. "

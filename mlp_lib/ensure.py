@@ -20,8 +20,9 @@ from tqdm import tqdm
 
 from mlp_lib import costs
 from mlp_lib.errors import UserError
+from mlp_lib.measurable import applicable
 from mlp_lib.process import environment, on_signal
-from mlp_lib.records import Store, row_of
+from mlp_lib.records import Store
 from mlp_lib.runs import Run
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -44,17 +45,31 @@ def with_parents(runs: Iterable[Run]) -> dict[str, Run]:
     return ordered
 
 
-def missing(runs: Iterable[Run], store: Store) -> list[Run]:
-    """Which runs must be trained, parents first: those without a finished record, and the parents of those whose
-    weights are not at hand (but for parents that diverged: they would again)."""
-    runs = list(runs)
-    todo = {run.key: run for run in runs if not store.has(run)}
+def missing(runs: Iterable[Run], store: Store, measures: tuple[str, ...] = ()) -> list[Run]:
+    """Which runs must be trained, parents first: those without a finished record, those to be trained again for one of
+    `measures`, and the parents of both whose weights are not at hand (but for parents that diverged: they would
+    again)."""
+    todo = {run.key: run for run in runs if not store.has(run) or to_train_again(run, store, measures)}
     for run in reversed(list(with_parents(todo.values()).values())):
         if run.key in todo and run.init and not _weights_of(run.init, store).exists():
             record = store.get(run.init.run)
             if record is None or record.status != "diverged":
                 todo[run.init.run.key] = run.init.run
     return [run for key, run in with_parents(todo.values()).items() if key in todo]
+
+
+def to_measure(run: Run, store: Store, measures: tuple[str, ...]) -> tuple[str, ...]:
+    """What the records of a run that ended well lack of `measures`, and its kept weights can give."""
+    kept = (store.weights / f"{run.key}.safetensors").exists()
+    return store.lacking(run, applicable(measures, run)) if kept else ()
+
+
+def to_train_again(run: Run, store: Store, measures: tuple[str, ...]) -> bool:
+    """Whether the records lack one of `measures` for which there are no weights. What diverged in a replicate, the
+    latest attempt perhaps, is not tried a third time."""
+    lacking = store.lacking(run, applicable(measures, run))
+    tried = any(record.status == "diverged" for record in store.replicates(run))
+    return bool(lacking) and not tried and not (store.weights / f"{run.key}.safetensors").exists()
 
 
 def _weights_of(init, store: Store) -> Path:
@@ -76,27 +91,37 @@ def ensure(
     """The runs as a tidy frame, one row each, in their order; what the store lacks is trained first.
 
     Args:
-        measures: names from measure.py that the records should hold; kept weights are measured, others stay missing.
-        train: False trains nothing: missing runs come back with status "not run".
+        measures: names from measure.py that the records should hold, each of the runs that it can be taken of (see
+            measurable.py). Kept weights are measured; where there are none, the run is trained again, as a replicate
+            whose measures are found from then on and whose metrics are not used. `missing` says which those are.
+        train: False trains and measures nothing: missing runs come back with status "not run".
         budget_minutes: stop (and checkpoint) when this much time has passed; the same call goes on later.
         workers: processes at a time; by default one a core on a CPU, one on a GPU.
 
-    Missing rows carry `train_flops`, so that a page can say what they would cost.
+    Missing rows carry `train_flops`, so that a page can say what they would cost. Raises UserError for a name that is
+    no measure, before anything is trained.
     """
     runs, store = list(runs), store or Store()
-    todo = missing(runs, store)
+    if train and measures:
+        from mlp_lib.measure import check_names
+
+        check_names(measures)
+    todo = missing(runs, store, measures)
     if train and todo:
+        if progress and (again := sum(store.has(run) for run in todo)):
+            print(f"{again} recorded runs are trained again, for measures or for what starts from them: "
+                  "their weights are not at hand")  # fmt: skip
         run_all(todo, store, measures=measures, budget_minutes=budget_minutes, how=how, workers=workers,
                 progress=progress, wanted=runs)  # fmt: skip
     if train and measures:
         from mlp_lib.execute import add_measures
 
         for run in runs:
-            if store.has(run):
-                add_measures(run, store, measures)
+            if lacking := to_measure(run, store, measures):
+                add_measures(run, store, lacking)
     rows = []
     for run in runs:
-        row = row_of(run, store.get(run))
+        row = store.row(run)
         if row["status"] == "not run":
             row["train_flops"] = costs.training_flops(run)
         rows.append(row)
@@ -164,8 +189,8 @@ def run_all(
                     ready = run.init is None or run.init.run.key in done or run.init.run.key not in todo_keys
                     if ready and len(futures) < workers and not stop.value:
                         waiting.remove(run)
-                        job = (run.model_dump(exclude_defaults=True), str(store.folder), tuple(how), measures,
-                               tuple(keep.get(run.key, ())))  # fmt: skip
+                        job = (run.model_dump(exclude_defaults=True), str(store.folder), tuple(how),
+                               applicable(measures, run), tuple(keep.get(run.key, ())))  # fmt: skip
                         futures[pool.submit(_work, *job)] = run
                 finished, _ = wait(futures, timeout=0.5, return_when=FIRST_COMPLETED)
                 while not reports.empty():
@@ -206,9 +231,10 @@ def _run_here(todo, store: Store, how, measures, keep: dict, deadline: float | N
     with on_signal(stop.set), tqdm(total=len(todo), unit="run", disable=not progress, file=sys.stdout) as bar:
         try:
             for runs in arranged(todo, how, apart=epochs):
-                first, options = runs[0], dict(
-                    how=how._replace(threads=how.threads or costs.sensible_threads(runs[0])),
-                    measures=measures, keep_epochs=epochs(runs[0]),
+                first = runs[0]
+                options = dict(
+                    how=how._replace(threads=how.threads or costs.sensible_threads(first)),
+                    measures=applicable(measures, first), keep_epochs=epochs(first),
                     on_progress=lambda step, total: bar.set_postfix_str(f"step {step:,} of {total:,}"),
                     should_stop=lambda: stop.is_set() or (deadline is not None and time.monotonic() > deadline),
                 )  # fmt: skip

@@ -9,10 +9,9 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from scipy.optimize import isotonic_regression
+from scipy.stats import t
 
 from mlp_lib.stats import t_interval
-
-GRID = 400  # numbers of examples, evenly spaced in their logarithm, at which an interval is looked for
 
 
 class Equivalent(NamedTuple):
@@ -62,8 +61,8 @@ def equivalent_examples(curve: pd.DataFrame, changed: pd.Series) -> Equivalent:
     The number is read from the mean curve, made monotone (isotonic regression) and interpolated linearly in the
     logarithm of the number of examples: between two measured sizes that is a good guess, and beyond them nothing is
     guessed. The interval inverts the paired t-test, as Fieller (1954) does for a ratio: it spans the numbers of
-    examples at which the change and the curve of the same seed, interpolated, do not differ at 5%. Where the curve is
-    flat it is wide, as it must be. Raises ValueError for a curve of fewer than two sizes.
+    examples at which the change and the curve of the same seed, interpolated, do not differ at 5%, and its ends are
+    exact. Where the curve is flat it is wide, as it must be. Raises ValueError for a curve of fewer than two sizes.
     """
     sizes = np.array(sorted(curve.columns), float)
     if len(sizes) < 2:
@@ -77,14 +76,32 @@ def equivalent_examples(curve: pd.DataFrame, changed: pd.Series) -> Equivalent:
     found = _crossing(sizes, isotonic_regression(scores.mean(0)).x, values.mean())
     if n == 1:
         return Equivalent(found, None, 1, fewest, most)
-    grid = np.unique(np.concatenate([np.geomspace(fewest, most, GRID), sizes]))
-    curves = np.stack([np.interp(np.log(grid), np.log(sizes), row) for row in scores])  # (n, G)
-    ends = [t_interval(values - curves[:, i]).interval for i in range(len(grid))]
-    low, high = np.array(ends).T  # of what the change is better by at each number of examples
-    same = grid[(low <= 0) & (high >= 0)]
-    first = found if not len(same) else 0.0 if low[0] <= 0 else same[0]
-    last = found if not len(same) else float("inf") if high[-1] >= 0 else same[-1]
+    gains = values[:, None] - scores  # (n, K): what the change is better by at each number of examples
+    same = _undecided(np.log(sizes), gains)
+    first = found if not len(same) else 0.0 if t_interval(gains[:, 0]).interval[0] <= 0 else np.exp(same[0])
+    last = found if not len(same) else float("inf") if t_interval(gains[:, -1]).interval[1] >= 0 else np.exp(same[-1])
     return Equivalent(found, (float(min(first, found)), float(max(last, found))), n, fewest, most)
+
+
+def _undecided(places: np.ndarray, gains: np.ndarray) -> np.ndarray:
+    """The ends, in rising order, of the stretches on which the 95% t-interval of the gains contains 0.
+
+    gains: (n, K), a row a seed, at the K rising `places` and linear between them. The interval contains 0 where
+    mean^2 <= (t s)^2 / n. With u from 0 to 1 between two places, mean and deviations are linear in u, so both sides are
+    quadratic in it: the ends are roots.
+    """
+    n = len(gains)
+    mean, off = gains.mean(0), gains - gains.mean(0)
+    excess = np.outer(mean, mean) - t.ppf(0.975, n - 1) ** 2 / (n * (n - 1)) * off.T @ off  # (K, K), a bilinear form
+    found = list(places[np.diag(excess) <= 0])
+    for i in range(len(places) - 1):
+        start, mixed, end = excess[i, i], excess[i, i + 1], excess[i + 1, i + 1]
+        square, half = start - 2 * mixed + end, mixed - start  # square u^2 + 2 half u + start
+        if (inside := half**2 - square * start) >= 0:
+            w = -half - np.copysign(np.sqrt(inside), half)  # no difference of nearly equal numbers
+            roots = [over / under for over, under in ((w, square), (start, w)) if under and abs(over) <= abs(under)]
+            found += [places[i] + u * (places[i + 1] - places[i]) for u in roots if u >= 0]
+    return np.sort(found)
 
 
 def _crossing(sizes: np.ndarray, scores: np.ndarray, value: float) -> float:

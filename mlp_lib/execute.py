@@ -13,7 +13,7 @@ import filelock
 import safetensors.torch
 import torch
 
-from mlp_lib import architectures, costs, measure, models, together, train
+from mlp_lib import costs, measure, models, together, train
 from mlp_lib.errors import UserError
 from mlp_lib.loaders import load_data
 from mlp_lib.records import Record, Store, make_folder, now
@@ -52,7 +52,7 @@ def execute(
 ) -> Result:
     """Train one run in this process and store its record. A crash is stored as "failed" and raised.
 
-    Raises UserError, with nothing stored, for what cannot start.
+    Raises UserError, with nothing stored, for what cannot start, and for a measure that cannot be taken of the run.
     """
 
     def ends():
@@ -83,8 +83,8 @@ def execute_together(
 
 def _execute(runs: Sequence[Run], store: Store, how: How, measures: tuple[str, ...], ends: Iterator) -> list[Result]:
     """Draw the ends of these runs, (run, outcome, model) each, under their locks, and write them down."""
-    measure.check_names(measures)
     for run in runs:
+        measure.check(measures, run)
         parent = store.get(run.init.run) if run.init else None
         if parent and parent.status == "diverged":
             line = f"run {run.key} starts from {parent.key}, which diverged and left no weights; change its lr"
@@ -115,7 +115,7 @@ def _execute(runs: Sequence[Run], store: Store, how: How, measures: tuple[str, .
                 )  # fmt: skip
                 path = store.add(record)
                 results[run.key] = Result(record, path, outcome.step)
-                if trained is not None and _applicable(measures, run):
+                if trained is not None and measures:
                     to_measure.append((run, outcome.device, trained))
         except (UserError, KeyboardInterrupt):
             raise
@@ -133,7 +133,7 @@ def _execute(runs: Sequence[Run], store: Store, how: How, measures: tuple[str, .
             raise
         for run, where, trained in to_measure:  # after all is stored: a measure that fails does not cost a training
             bare, _, step = results[run.key]
-            measured = measure.measure(_applicable(measures, run), trained, run, load_data(run, where))
+            measured = measure.measure(measures, trained, run, load_data(run, where))
             record = bare.model_copy(update={"measures": measured})
             results[run.key] = Result(record, store.replace(bare, record), step)
     return [results[run.key] for run in runs]
@@ -156,11 +156,11 @@ def _locked(run: Run, store: Store) -> Iterator[None]:
 
 
 def add_measures(run: Run, store: Store, measures: tuple[str, ...]) -> bool:
-    """Measure an old run's kept weights and add what its record lacks. False when the weights are not at hand."""
-    measure.check_names(measures)
-    record = store.get(run)
-    lacking = tuple(m for m in _applicable(measures, run) if m not in record.measures)
-    if record.status != "ok" or not lacking:
+    """Measure an old run's kept weights and add what all its records lack to the one that stands for it. False when
+    the weights are not at hand. Raises UserError for a measure that cannot be taken of the run."""
+    measure.check(measures, run)
+    record, lacking = store.get(run), store.lacking(run, measures)
+    if not lacking:
         return True
     path = store.weights / f"{run.key}.safetensors"
     if not path.exists():
@@ -171,11 +171,6 @@ def add_measures(run: Run, store: Store, measures: tuple[str, ...]) -> bool:
     measured = measure.measure(lacking, model.to(device), run, load_data(run, device))
     store.replace(record, record.model_copy(update={"measures": record.measures | measured}))
     return True
-
-
-def _applicable(measures: tuple[str, ...], run: Run) -> tuple[str, ...]:
-    """What looks at the first layer is for MLPs; a study asks it of all its runs."""
-    return tuple(m for m in measures if not m.startswith("first_layer") or architectures.parse(run.model).is_mlp)
 
 
 def _flops(run: Run) -> dict[str, int]:

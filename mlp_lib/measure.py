@@ -12,8 +12,10 @@ import numpy as np
 import torch
 from torch import nn
 
+from mlp_lib import datasets
 from mlp_lib.errors import UserError
 from mlp_lib.loaders import Data
+from mlp_lib.measurable import obstacle
 from mlp_lib.models import build_for
 from mlp_lib.pictures import encode
 from mlp_lib.sharpness import gradient_noise, sharpness
@@ -35,26 +37,18 @@ def first_layer(model: nn.Module, run, data: Data) -> dict[str, Any]:
 
 def first_layer_initial(model: nn.Module, run, data: Data) -> dict[str, Any]:
     """`first_layer` of the same model before its first step, which the run's seed alone decides."""
-    return first_layer(_initial(run), run, data)
+    return first_layer(build_for(run), run, data)
 
 
 def first_layer_spread(model: nn.Module, run, data: Data) -> dict[str, Any]:
     """The statistics of `first_layer` without its pictures, after training and, as `initial_*`, before it."""
     statistics = _spread(_first_layer_maps(model, run), run.pixels)
-    initial = _spread(_first_layer_maps(_initial(run), run), run.pixels)
+    initial = _spread(_first_layer_maps(build_for(run), run), run.pixels)
     return statistics | {f"initial_{name}": value for name, value in initial.items()}
-
-
-def _initial(run) -> nn.Module:
-    if run.init is not None:
-        raise UserError(f"run {run.key} starts from another run's weights; measure the first layer of that run instead")
-    return build_for(run)
 
 
 def _first_layer_maps(model: nn.Module, run) -> np.ndarray:
     """Greatest |weight| over channels of every unit, (m, H * W)."""
-    if not isinstance(model.first_layer, nn.Linear):
-        raise UserError(f"first_layer looks at the embedding of an MLP; {run.model} starts with a convolution")
     weight = model.first_layer.weight.detach().float().cpu()  # (m, C * H * W)
     return weight.view(len(weight), -1, run.pixels**2).abs().amax(1).numpy()
 
@@ -91,14 +85,25 @@ MEASURES: dict[str, Callable[[nn.Module, Any, Data], dict[str, Any]]] = {
 
 
 def check_names(names: tuple[str, ...]) -> None:
-    """Raises UserError for the first name that is no measure: to be asked before training, not after."""
+    """Raises UserError for the first name that is no measure."""
     for name in names:
         if name not in MEASURES:
             raise UserError(f"unknown measure {name!r}; there are: {', '.join(MEASURES)}")
 
 
-def measure(names: tuple[str, ...], model: nn.Module, run, data: Data) -> dict[str, dict[str, Any]]:
-    """The named measures of a trained model, which is put into evaluation mode. Raises UserError for unknown names."""
+def check(names: tuple[str, ...], run) -> None:
+    """Raises UserError for the first that is no measure, cannot be taken of this run (`measurable.obstacle`), or looks
+    at images that are not at hand: to be asked before training, not after."""
     check_names(names)
+    for name in names:
+        if reason := obstacle(name, run):
+            raise UserError(f"{reason}; leave this measure out")
+        if name.startswith("probe_"):
+            datasets.load(name.removeprefix("probe_"))
+
+
+def measure(names: tuple[str, ...], model: nn.Module, run, data: Data) -> dict[str, dict[str, Any]]:
+    """The named measures of a trained model, which is put into evaluation mode. Raises UserError as `check` does."""
+    check(names, run)
     with torch.random.fork_rng():
         return {name: MEASURES[name](model.eval(), run, data) for name in names}

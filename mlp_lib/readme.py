@@ -41,11 +41,13 @@ def results(store: Store) -> str:
 
 
 def chapters(store: Store) -> str:
-    """The table of chapters in Markdown: a row a study, with its cost at two sizes and its claims' verdicts."""
+    """The table of chapters in Markdown: a row a study, with its cost at two sizes and its claims' verdicts, each with
+    the preset at which it is given."""
     lines = ["| `study` | the chapter | laptop | overnight | verdicts |", "|---|---|---|---|---|"]
     verdicts = {verdict.claim: verdict.verdict for verdict in claims.judge_all(store)}
     for name, study in studies.STUDIES.items():
-        judged = "<br>".join(f"claim {number}: {verdicts[number]}" for number in study.CLAIMS) or "a control"
+        size = studies.pick_preset(study, "auto", store)  # as `judge_all` takes it
+        judged = "<br>".join(f"claim {number}: {verdicts[number]} ({size})" for number in study.CLAIMS) or "a control"
         costs_ = " | ".join(_cost(study, preset, store) for preset in ("laptop", "overnight"))
         lines.append(f"| `{name}` | {study.TITLE} | {costs_} | {judged} |")
     return "\n".join(lines)

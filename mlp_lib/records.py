@@ -143,6 +143,27 @@ class Store:
     def replicates(self, run: Run) -> list[Record]:
         return list(self._by_key.get(run.key, []))
 
+    def measures(self, run: Run) -> dict[str, Any]:
+        """What was measured on any training of this run that ended well; the earliest, where several have the same.
+
+        So a measure may come from a replicate, of another machine or precision than the record that stands for the run
+        and gives its metrics. Nothing where that one did not end well: it would describe another outcome.
+        """
+        found: dict[str, Any] = {}
+        standing = self.get(run)
+        for record in self.replicates(run) if standing and standing.status == "ok" else ():
+            if record.status == "ok":
+                found |= {name: value for name, value in record.measures.items() if name not in found}
+        return found
+
+    def lacking(self, run: Run, measures: tuple[str, ...]) -> tuple[str, ...]:
+        """Those of the measures that no record holds, of a run that ended well: no other has anything to measure."""
+        record = self.get(run)
+        if record is None or record.status != "ok":
+            return ()
+        held = self.measures(run)
+        return tuple(name for name in measures if name not in held)
+
     def add(self, record: Record) -> Path:
         """Write a record whole or not at all; a failed attempt at the same run is replaced."""
         make_folder(self.folder)
@@ -169,16 +190,23 @@ class Store:
             self.reload()
         return path
 
+    def row(self, run: Run) -> dict[str, Any]:
+        """The run as one flat row: everything from the record that stands for it (`get`), but its `measures` from all
+        of its records (`measures`)."""
+        record = self.get(run)
+        return row_of(run, record and record.model_copy(update={"measures": self.measures(run)}))
+
     def frame(self, runs: Iterable[Run] | None = None) -> pd.DataFrame:
-        """One row a run: run fields, metrics, cost, status. All records' runs when `runs` is None; a run without a
-        record is a row of status "not run"."""
+        """One row a run, as `row` gives it: run fields, metrics, cost, status, measures. All records' runs when `runs`
+        is None; a run without a record is a row of status "not run"."""
         if runs is None:
             runs = [replicates[0].run for replicates in self._by_key.values()]
-        rows = [row_of(run, self.get(run)) for run in runs]
+        rows = [self.row(run) for run in runs]
         return pd.DataFrame(rows) if rows else pd.DataFrame(columns=["key", "status"])
 
     def replicate_frame(self, runs: Iterable[Run]) -> pd.DataFrame:
-        """One row a record: every replicate of these runs, told apart by `precision`, `hardware` and `time`."""
+        """One row a record, with its own measures: every replicate of these runs, told apart by `precision`, `hardware`
+        and `time`."""
         rows = [row_of(run, record) for run in runs for record in self.replicates(run)]
         return pd.DataFrame(rows) if rows else pd.DataFrame(columns=["key", "status", "precision"])
 

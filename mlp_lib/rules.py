@@ -48,6 +48,7 @@ class Rule:
     min_seeds: Mapping[str, int] = field(default_factory=dict)  # for the parts that ask for more than MIN_SEEDS
     rows: Callable[[pd.DataFrame], pd.DataFrame] = lambda frame: frame  # what the parts compare: the scale is theirs
     at_least: Mapping[str, str] = field(default_factory=dict)  # the parts that are lower bounds, and why
+    remark: str = ""  # what stands beside any verdict by this rule
 
     def seeds_of(self, name: str) -> int:
         """With fewer seeds than this, a part gives a number and no verdict."""
@@ -72,9 +73,12 @@ class Rule:
         return part.interval is not None and part.interval[1] < self.bounds_of(name)[0]
 
     def caveat(self, parts: Mapping[str, Estimate]) -> str:
-        """Why parts that lie wholly below their bounds refute nothing; empty where none does."""
-        return "; ".join(dict.fromkeys(why for name, why in self.at_least.items()
-                                       if name in parts and self.below(name, parts[name])))  # fmt: skip
+        """Why parts that lie wholly below their bounds refute nothing, and the rule's remark; empty where there is
+        neither, and where nothing was compared."""
+        below = [name for name in self.at_least if name in parts and self.below(name, parts[name])]
+        why = dict.fromkeys(self.at_least[name] for name in below)
+        tested = any(part.n for part in parts.values())
+        return "; ".join([*why, *([self.remark] if self.remark and tested else [])])
 
     def margin(self, name: str, part: Estimate) -> float:
         """How far the part's interval lies inside its bounds, in the rule's unit; negative where it reaches beyond."""
@@ -257,6 +261,7 @@ RULES = {
         "count as chance. What one learning rate for all batch sizes gives is shown beside it, and judges nothing.",
         "rq2-batch-size", larger_batch_gain, 0.0, bounds={LARGER_CNN: (float("-inf"), 0.0)},
         rows=smallest_and_largest_batch,
+        remark="at the last step of one training length; other lengths, and a cosine schedule, stand in the chapter",
     ),
     12: Rule(
         "The radius of the B-MLP's first-layer weights: how far a unit's squared weights (greatest over channels) lie "
@@ -268,6 +273,7 @@ RULES = {
         "above 1 and that of half the one minus the other lies above 0; not supported if any lies wholly below.",
         "rq2-augmentation", localisation, LOCAL, bounds={ONLY_WITH_DA: (0.0, float("inf"))},
         unit="% of an even spread's radius", rows=localised_rows,
+        remark="the initial weights, which nothing decays, are still in it; the chapter says how far training came",
     ),
     15: Rule(
         "Images with permuted pixels, a permutation for each seed, against images as they are, paired by seed. Nothing "

@@ -1,4 +1,4 @@
-"""Skips what needs CIFAR where it is not at hand, and says how to get it."""
+"""Skips what needs CIFAR where it is not at hand, and says how to get it; a folder of images for one test."""
 
 import pytest
 
@@ -16,3 +16,13 @@ def pytest_collection_modifyitems(items):
         for name in marker.args or ("cifar10",):
             if not (data_root() / FOLDERS[name]).is_dir():
                 item.add_marker(pytest.mark.skip(reason=f"needs {name}: python -m mlp_lib fetch {name}"))
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    """An empty folder as $MLP_LIB_DATA."""
+    from helpers import forget
+
+    monkeypatch.setenv("MLP_LIB_DATA", str(tmp_path))
+    forget()
+    return tmp_path

@@ -1,18 +1,32 @@
 """What several test files share."""
 
+import io
 from pathlib import Path
 
+import numpy as np
 import safetensors.torch
 import torch
+from PIL import Image
 
+from mlp_lib import datasets, user_sets
 from mlp_lib.records import Record
-from mlp_lib.runs import Run
+from mlp_lib.runs import Run, make_run
 from mlp_lib.train import How
 
 HOW = How("cpu", "fp32", threads=1)
 DIGITS = dict(model="B-2/Wi-32", dataset="digits", epochs=3, lr=1e-3)  # 10 steps of 128 an epoch
+SGD = dict(DIGITS, optimizer="sgd", lr=0.05)
 # Everything that draws random numbers, and an optimiser with state.
 RICH = dict(DIGITS, augment="crop+pad+mixup", pad=1, dropout=0.2, clip=1.0, schedule="cosine", warmup_steps=5)
+
+
+def seeds(count, **fields):
+    run = make_run(**{**SGD, **fields})
+    return [run.but(seed=seed) for seed in range(count)]
+
+
+def keys(runs):
+    return [run.key for run in runs]
 
 
 def weights_of(folder: Path, name: str) -> dict[str, torch.Tensor]:
@@ -42,3 +56,26 @@ def record_of(run: Run, **changes) -> Record:
     if changes.get("status", "ok") != "ok":
         fields |= {"metrics": {}, "curve": []}
     return Record(**(fields | changes))
+
+
+def forget():
+    """As a new process would start: nothing kept in memory."""
+    datasets._load.cache_clear()
+    user_sets._listing.cache_clear()
+    user_sets._npz_parts.cache_clear()
+
+
+def one_line(error) -> str:
+    assert "\n" not in str(error.value) and len(str(error.value)) > 20
+    return str(error.value)
+
+
+def picture(seed: int, size=(64, 64), mode="RGB") -> Image.Image:
+    shape = (size[1], size[0]) if mode == "L" else (size[1], size[0], 3)
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, shape, np.uint8), mode)
+
+
+def encoded(image: Image.Image, kind: str) -> bytes:
+    raw = io.BytesIO()
+    image.save(raw, kind)
+    return raw.getvalue()

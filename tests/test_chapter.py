@@ -10,6 +10,7 @@ from helpers import record_of
 from mlp_lib import chapter, cli, studies
 from mlp_lib.chapter import check_parameters, open_chapter
 from mlp_lib.errors import UserError
+from mlp_lib.plots import tables
 from mlp_lib.records import Store
 
 
@@ -106,6 +107,24 @@ def test_missing_runs_are_announced_with_that_command(tmp_path, capsys):
     opened = open_chapter("rq1", {"preset": "smoke", "train": False, "seeds": [7]}, Store(tmp_path))
     opened.results()
     assert f"`{opened.command}`" in capsys.readouterr().out and "seeds=[7]" in opened.command
+
+
+def test_recorded_runs_that_lack_a_measure_are_announced_with_what_it_costs(tmp_path, capsys):
+    store = Store(tmp_path)
+    opened = open_chapter("rq2-augmentation", {"preset": "smoke", "train": False}, store)
+    runs = opened.plan().runs
+    for run in runs:
+        store.add(record_of(run, measures={"translated": {}}))
+    mlps = [run for run in runs if run.model[0] in "SB"]
+    store.weights.mkdir()
+    (store.weights / f"{mlps[0].key}.safetensors").touch()
+    opened.results()
+    lost = len(mlps) - 1
+    said = capsys.readouterr().out
+    assert 0 < lost < len(runs) - 1 and f"{lost} runs are recorded, but lack a measure" in said
+    assert f"{lost} runs are missing: " in said and " FLOPs, " in said and "Not run here" in said
+    assert "1 recorded runs lack a measure that their kept weights give; train=True" in said
+    assert set(tables.table_of_plan(opened.plan())["state"]) == {"done", "to be measured", "to be trained again"}
 
 
 def test_a_string_that_json_would_read_as_something_else_stays_one():

@@ -15,7 +15,7 @@ from helpers import record_of
 from mlp_lib import cli, costs
 from mlp_lib.records import Store
 from mlp_lib.runs import make_run
-from mlp_lib.studies import STUDIES
+from mlp_lib.studies import STUDIES, plan
 
 RUN = make_run(model="B-1/Wi-16", dataset="digits", epochs=6, lr=1e-3)
 TRAIN = ("train", "--model", "B_1-Wi_16", "--dataset", "digits", "--epochs", "6", "--lr", "1e-3")
@@ -105,6 +105,7 @@ def test_every_field_of_a_run_is_an_option(command, tmp_path):
         (("--model", "B-1/Wi-16", "--dataset", "digits", "--epochs", 1, "--precision", "fp8"), "precision='fp8'"),
         (("--model", "B-1/Wi-16", "--dataset", "digits", "--epochs", 1, "--threads", 0), "--threads"),
         (("--model", "B-1/Wi-16", "--dataset", "digits", "--epochs", 1, "--measure", "x"), "unknown measure 'x'"),
+        (("--model", "CNN-4", "--dataset", "digits", "--epochs", 1, "--measure", "first_layer"), "CNN-4 starts with a"),
         (("--model", "B-1/Wi-16", "--dataset", "digits", "--epochs", 1, "--init", "{"), "init is not JSON"),
     ],
 )
@@ -197,7 +198,25 @@ def test_measures_can_be_asked_for_later(command, tmp_path):
     path.unlink()
     Store(tmp_path / "runs").add(record.model_copy(update={"measures": {}}))
     code, out, _ = command(*TRAIN, *HERE, "--measure", "first_layer")
-    assert code == 0 and "weights are not at hand" in out
+    assert code == 0 and "weights are not at hand, so nothing more was measured; with --retrain it is" in out
+
+
+def test_a_dry_run_counts_recorded_runs_that_lack_a_measure_and_the_study_does_not_pass_them_over(
+    command, monkeypatch, tmp_path
+):
+    monkeypatch.setattr(costs, "_step_seconds", lambda run, how: 0.1)
+    study = ("study", "rq2-augmentation", "--preset", "smoke", *HERE, "--json")
+    module, store = STUDIES["rq2-augmentation"], Store(tmp_path / "runs")
+    runs = plan(module, module.resolve("smoke"), store).runs
+    for run in runs:
+        store.add(record_of(run, measures={"translated": {}}))
+    mlps = sum(run.model[0] in "SB" for run in runs)  # of which the study asks for their first layer
+    code, out, _ = command(*study, "--dry-run")
+    assert code == 0 and (last(out)["runs"], last(out)["done"]) == (len(runs), len(runs) - mlps)
+    assert last(out)["minutes"] > 0 and f"{mlps} of {len(runs)} runs to train" in out
+    assert f"{mlps} of the runs to train are recorded, but lack a measure" in out
+    code, out, _ = command(*study, "--time-budget", 0)
+    assert code == 75 and last(out)["status"] == "paused" and "not complete; the same command goes on" in out
 
 
 # --- study, merge ---------------------------------------------------------------------------------------------------
@@ -207,9 +226,9 @@ def test_study_smoke_from_end_to_end_then_merged(command, monkeypatch, tmp_path)
     monkeypatch.setattr(costs, "_step_seconds", lambda run, how: 0.1)  # as measured in test_costs
     study = ("study", "rq1", "--preset", "smoke", *HERE, "--json")
     code, out, err = command(*study, "--dry-run")
-    plan = last(out)
-    assert (code, err, plan["status"], plan["runs"], plan["done"]) == (0, "", "dry-run", 24, 0)
-    assert plan["flops"] > 0 and plan["minutes"] > 0 and "24 of 24 runs to train" in out
+    planned = last(out)
+    assert (code, err, planned["status"], planned["runs"], planned["done"]) == (0, "", "dry-run", 24, 0)
+    assert planned["flops"] > 0 and planned["minutes"] > 0 and "24 of 24 runs to train" in out
     assert list(tmp_path.iterdir()) == []
 
     code, out, err = command(*study, "--dry-run", "--set", "seeds=[7]", "--set", "model=B-1/Wi-16")

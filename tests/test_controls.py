@@ -315,8 +315,33 @@ def test_everything_is_drawn_when_nothing_has_run():
     frame = results.frame.assign(preset="laptop")
     same = worth.on_the_same_images(frame, pd.DataFrame())
     assert all(axis.texts[0].get_text() == "not run" for axis in drawn.search_figure(results.cells).axes)
-    assert not drawn.error_against_compute(same).axes[0].lines and not drawn.accuracies(frame).axes[0].lines
+    for figure in (drawn.error_against_compute(same), drawn.accuracies(frame)):
+        axis = figure.axes[0]
+        assert not axis.lines and [text.get_text() for text in axis.texts] == ["not run"]
     assert drawn.table_of_search(results.cells)["chosen"].eq("open").all()
     assert drawn.table_of_families(frame)["optimiser, lr"].eq("open").all()
     assert drawn.table_of_accuracies(frame)["test top-1 % [95%]"].eq("not run").all()
     assert worth.table_of_worths(same).iloc[:, 1].eq("not run").all() and worth.worths(same) == []
+
+
+def test_the_norms_two_sides_are_said_with_what_was_chosen_for_each():
+    class Apart(Fake):  # without norm, another recipe is the best
+        def record(self, run):
+            return Fake(("lion", 3e-4, "none") if run.norm == "none" else ("adamw", 3e-4, "flip+pad")).record(run)
+
+    cells, sides = controls.collect(LAPTOP, Apart()).cells, ("CNN", "CNN without norm")
+    words = [drawn.recipe_of(cells, family) for family in sides]
+    assert words == ["adamw at 0.0003, augmentation flip+pad", "lion at 0.0003, augmentation none"]
+    assert drawn.apart(cells, *sides) == "optimiser, augmentation"
+    assert drawn.apart(controls.collect(LAPTOP, Fake()).cells, *sides) == "nothing"
+    open_cells = controls.collect(LAPTOP, Fake(missing=lambda run: True)).cells
+    assert drawn.recipe_of(open_cells, "CNN") == "not chosen yet"
+    assert drawn.apart(open_cells, *sides) == "settings that are not chosen yet"
+
+
+def test_a_family_level_in_points_can_need_less_compute():
+    """Equal at the end, at an eighth of the compute a step."""
+    frame = frame_of({"B-MLP": [20.0] * 3, "CNN without norm": [20.0] * 3}, {"B-MLP": 8e12})
+    words = drawn.beside_the_mlp(frame, "CNN without norm")
+    assert words == "0.0 [0.0, 0.0] n=3, and a compute ratio at the MLP's best (20.0% error) of 8 [8, 8] n=3"
+    assert drawn.beside_the_mlp(frame, "CNN") == drawn.beside_the_mlp(frame.iloc[:0], "CNN") == "not run"

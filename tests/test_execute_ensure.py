@@ -94,6 +94,10 @@ def test_a_record_says_what_was_done(store):
         (RUN, HOW._replace(device="tpu"), (), "device='tpu'"),
         (RUN, HOW._replace(precision="fp16"), (), "precision='fp16' is not one of: auto, fp32, bf16"),
         (RUN, HOW, ("probe",), "unknown measure 'probe'"),
+        (RUN.but(model="CNN-4"), HOW, ("translated", "first_layer"), "first_layer .* MLP, and CNN-4 starts"),
+        (CHILD, HOW, ("first_layer_initial",), "starts from another run's weights; leave this measure out"),
+        (RUN, HOW, ("probe_cifar10",), "digits sees 1 channels, and cifar10 has 3"),
+        (RUN.but(dataset="shapes"), HOW, ("probe_cifar10",), "CIFAR-10 is not under .*fetch cifar10"),
         (RUN.but(model="CNN-4", resolution=4), HOW, (), "resolution=4.*at least 8"),
         (RUN.but(dataset="cifar100"), HOW, (), "CIFAR-100 is not under .*fetch cifar100"),
     ],
@@ -272,12 +276,46 @@ def build_of(store, run):
     return model
 
 
-def test_measures_without_weights_are_left_out(store):
-    store.add(record_of(RUN))
-    assert quietly([RUN], store, measures=("first_layer",))["measures"].tolist() == [{}]
+def test_a_measure_whose_weights_are_gone_is_trained_for_again_and_is_not_metrics(store, trained, capsys):
+    first = record_of(RUN)
+    store.add(first)
+    for kept in ([RUN], [RUN.but(seed=1)]):
+        assert keys(missing(kept, store)) == ([] if kept == [RUN] else keys(kept))
+    assert keys(missing([RUN], store, ("first_layer",))) == [RUN.key]
     assert add_measures(RUN, store, ("first_layer",)) is False
+    assert quietly([RUN], store, train=False, measures=("first_layer",))["measures"].tolist() == [{}] and not trained
+    frame = ensure([RUN], ("first_layer",), store=store, how=HOW)
+    assert "1 recorded runs are trained again" in capsys.readouterr().out
+    assert trained == [RUN.key] and set(frame["measures"][0]) == {"first_layer"}
+    assert (frame["test_top1"][0], frame["hardware"][0]) == (first.metrics["test_top1"], "test")
+    assert store.get(RUN) == first and len(store.replicates(RUN)) == 2
+    (store.weights / f"{RUN.key}.safetensors").unlink()
+    again = quietly([RUN], store, measures=("first_layer",))
+    assert trained == [RUN.key] and again["measures"].tolist() == frame["measures"].tolist()
+
+
+def test_what_is_trained_for_again_takes_its_parents_along_and_diverges_once(store):
+    store.add(record_of(PARENT))
+    store.add(record_of(CHILD))
+    assert keys(missing([CHILD], store, ("first_layer",))) == keys([PARENT, CHILD])
+    assert missing([CHILD], store, ("first_layer_initial",)) == []  # of a start from other weights there is none
+    store.add(record_of(CHILD, status="diverged", time="2025-02-01T00:00:00+00:00"))
+    assert missing([CHILD], store, ("first_layer",)) == []
+    store.add(record_of(RUN, status="diverged"))
+    assert missing([RUN], store, ("first_layer",)) == []
+
+
+def test_a_named_measure_is_refused_of_an_old_run_too(store):
+    cnn = RUN.but(model="CNN-4")
+    for run in (RUN, cnn):
+        store.add(record_of(run))
     with pytest.raises(UserError, match="unknown measure 'probe'"):
         add_measures(RUN, store, ("probe",))
+    with pytest.raises(UserError, match="CNN-4 starts with a convolution; leave this measure out"):
+        add_measures(cnn, store, ("first_layer",))
+    with pytest.raises(UserError, match="unknown measure 'probe'"):
+        quietly([RUN.but(seed=1)], store, measures=("probe",))
+    assert not store.weights.exists()
 
 
 # --- ensure, with worker processes ----------------------------------------------------------------------------------
@@ -285,7 +323,8 @@ def test_measures_without_weights_are_left_out(store):
 
 def test_two_workers_give_what_one_process_gives(store, tmp_path):
     runs, environment = [GRANDCHILD, RUN], dict(os.environ)
-    pooled = quietly(runs, store, workers=2)
+    pooled = quietly(runs, store, workers=2, measures=("first_layer_initial",))
+    assert [sorted(m) for m in pooled["measures"]] == [[], ["first_layer_initial"]]  # where there is such a thing
     assert pooled["status"].tolist() == ["ok", "ok"]
     assert numbers(pooled) == numbers(quietly(runs, Store(tmp_path / "here")))
     assert (store.weights / f"{PARENT.key}@1.safetensors").exists()

@@ -5,9 +5,11 @@ import json
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from mlp_lib.errors import UserError
-from mlp_lib.measure import check_names, locality, measure
+from mlp_lib.measurable import applicable, obstacle
+from mlp_lib.measure import MEASURES, check_names, locality, measure
 from mlp_lib.models import build
 from mlp_lib.pictures import decode_pictures
 from mlp_lib.runs import make_run
@@ -63,6 +65,16 @@ def test_unknown_names_and_convolutions_are_one_line():
         check_names(("first_layer", "probes"))
     with pytest.raises(UserError, match="CNN-4 starts with a convolution"):
         measure(("first_layer",), build("CNN-4", 10, 32), RUN.but(model="CNN-4"), None)
+
+
+@pytest.mark.parametrize("name", ["S-1/Wi-8", "B-1/Wi-8", "CNN-4", "ResNet18", "ViT-32x1/4", "Mixer-32x1/4"])
+def test_what_looks_at_an_embedding_is_for_networks_that_start_with_one(name):
+    run = RUN.but(model=name)
+    dense = isinstance(build(name, 10, 32).first_layer, nn.Linear)
+    layers = {"first_layer", "first_layer_initial", "first_layer_spread"}
+    assert all((obstacle(measured, run) is None) == dense for measured in layers)
+    general = {"translated", "sharpness", "gradient_noise", "probe_cifar10", "probe_cifar100"}
+    assert set(applicable(tuple(MEASURES), run)) - layers == general  # shapes has colours, and digits has none
 
 
 def test_the_initial_layer_is_the_one_that_training_starts_from(tmp_path):

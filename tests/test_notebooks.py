@@ -1,6 +1,8 @@
 """Every notebook is committed clean, declares what the build injects, and runs from nothing at the smoke preset."""
 
 import re
+import subprocess
+import sys
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
@@ -10,6 +12,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from mlp_lib import book, plots
+from mlp_lib.chapter import notebook_values
 from mlp_lib.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -34,13 +37,30 @@ def test_is_committed_without_outputs(notebook):
     assert not dirty, "clear the outputs: jupyter nbconvert --clear-output --inplace " + notebook.name
 
 
-def test_first_code_cell_declares_the_parameters(notebook):
-    assert "parameters" in code_cells(notebook)[0].metadata.get("tags", [])
+def test_first_cells_look_for_the_project_and_declare_the_parameters(notebook):
+    looks, declares = code_cells(notebook)[:2]
+    assert looks.metadata.get("tags", []) == ["remove-cell"]  # the book does not show it
+    assert looks.source == code_cells(NOTEBOOKS[0])[0].source, "one text for all: what it needs cannot be imported yet"
+    assert "parameters" in declares.metadata.get("tags", [])
     assert {"preset", "train", "budget_minutes"} <= set(book.parameters_of(notebook))
 
 
+def test_alone_a_notebook_says_what_it_needs():
+    source = code_cells(NOTEBOOKS[0])[0].source
+    alone = subprocess.run([sys.executable, "-I", "-S", "-c", source], capture_output=True, text=True, check=False)
+    assert alone.returncode == 1
+    last = alone.stderr.splitlines()[-1]
+    assert last.startswith("ModuleNotFoundError: mlp_lib is not found") and "myst_nb" not in alone.stderr
+    page, section = re.findall(r"'([^']+)'", last)
+    text = (ROOT / "book" / "reexecute.md").read_text(encoding="utf-8")
+    assert f"\n# {page}\n" in text and f"\n## {section}\n" in text
+    names: dict = {}
+    exec(source, names)
+    assert notebook_values(names) == {}  # nothing that a chapter would take for a parameter
+
+
 def test_parameters_are_literals_with_a_comment_each(notebook):
-    for line in code_cells(notebook)[0].source.splitlines():
+    for line in code_cells(notebook)[1].source.splitlines():
         if line.strip() and not line.startswith("#"):
             assert "=" in line and "#" in line, f"one commented parameter a line: {line}"
 

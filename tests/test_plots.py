@@ -20,7 +20,7 @@ def frame(**changes) -> pd.DataFrame:
                 dict(
                     model=model, family=f"{model[0]}-MLP", augment="none", augmented=False, dataset="cifar10",
                     train_examples=50_000, epochs=100, batch_size=4096, lr=5e-5, seed=seed, status="ok", preset="gpu",
-                    test_top1=base + seed, train_top1=99.0, train_flops=2e15, total_steps=40,
+                    test_top1=base + seed, train_top1=99.0, train_flops=2e15, total_steps=40, schedule="constant",
                     curve=[{"epoch": 10.0, "step": 4, "val_top1": 30.0 + seed}, {"epoch": 100.0, "step": 40,
                                                                                  "val_top1": base + seed}],
                 )
@@ -41,6 +41,11 @@ def test_table_of_cells_has_our_interval_and_the_papers_number_for_the_same_cell
     ]  # fmt: skip
     assert table["paper (epochs)"].tolist() == ["54.2 (100)", "58.1* (100)"]  # the star: unverified
     assert table["PFLOP"].tolist() == ["2", "2"]
+
+
+def test_a_number_of_the_paper_without_a_training_length_has_no_bracket():
+    resnet = frame(family="ResNet18", augmented=True, model="ResNet18").iloc[:3]
+    assert plots.table_of_cells(resnet, PAPER)["paper (epochs)"].tolist() == ["93.2*"]
 
 
 def test_table_of_cells_says_what_is_not_run_and_what_diverged():
@@ -78,6 +83,32 @@ def test_the_legend_of_compute_is_long_enough_to_tell_dashed_from_solid():
                        strict=True))  # fmt: skip
     assert handles["S-MLP"].get_linestyle() == "--" and handles["S-MLP, augmented"].get_linestyle() == "-"
     assert axis.get_legend().handlelength >= 2.8
+
+
+def with_a_cosine_run() -> pd.DataFrame:
+    """The six runs, and a ResNet18 with augmentation whose learning rate falls to zero."""
+    resnet = frame(family="ResNet18", augmented=True, schedule="cosine", model="ResNet18").iloc[[0]]
+    return pd.concat([frame(), resnet], ignore_index=True)
+
+
+def test_of_a_run_whose_learning_rate_falls_the_end_alone_is_drawn():
+    """After 10 of 100 epochs on a cosine, the rate is still high: 10 epochs alone would have ended elsewhere."""
+    points = curves(with_a_cosine_run())
+    plain, augmented = plots.training_length(points, "val_top1", "").axes
+    (star,) = augmented.lines
+    assert star.get_xydata().tolist() == [[100, 54]] and not augmented.collections  # no band
+    assert (star.get_label(), star.get_marker(), star.get_linestyle()) == ("ResNet18, cosine schedule", "*", "None")
+    assert {line.get_label() for line in plain.lines} == {"S-MLP", "B-MLP"}
+    axis = plots.error_against_compute(points).axes[0]
+    assert [line.get_label() for line in axis.lines] == ["S-MLP", "B-MLP", "ResNet18, augmented, cosine schedule"]
+    assert axis.lines[-1].get_xydata().tolist() == [[2e15, 46]] and axis.lines[-1].get_linestyle() == "None"
+    stopped = points[points["step"] < points["total_steps"]]  # without its last point, it has none
+    assert len(plots.error_against_compute(stopped).axes[0].lines) == 2
+
+
+def test_gain_at_equal_epochs_compares_nothing_on_the_way_of_another_schedule():
+    both = pd.concat([frame(), frame(augmented=True, schedule="cosine")], ignore_index=True)
+    assert plots.gain_at_equal_epochs(curves(both), "B-MLP")[1].n == 0
 
 
 def test_gain_at_equal_epochs_is_read_where_both_curves_have_a_point():

@@ -55,6 +55,33 @@ def test_more_measures_of_one_training_go_first(store):
     assert store.get(RUN) == more and measured not in store.replicates(RUN)
 
 
+def test_measures_are_of_any_record_and_metrics_of_the_first(store):
+    first = record_of(RUN, time="2025-01-01T00:00:00+00:00", measures={"sharpness": 1}, precision="fp32")
+    later = record_of(RUN, time="2025-02-01T00:00:00+00:00", measures={"sharpness": 2, "translated": 3},
+                      metrics={"test_top1": 90.0}, precision="bf16")  # fmt: skip
+    diverged = record_of(RUN, time="2025-03-01T00:00:00+00:00", measures={"first_layer": 4}, status="diverged")
+    for record in (later, diverged, first):
+        store.add(record)
+    assert store.measures(RUN) == {"sharpness": 1, "translated": 3}  # the first's own, where both have one
+    assert store.lacking(RUN, ("translated", "first_layer")) == ("first_layer",)
+    row = store.frame([RUN]).to_dict("records")[0]
+    assert row["measures"] == store.measures(RUN) and store.row(RUN)["measures"] == row["measures"]
+    assert (row["test_top1"], row["precision"], row["time"]) == (49.0, "fp32", first.time)
+    assert store.get(RUN) == first  # as it was written
+    own = store.replicate_frame([RUN])["measures"].tolist()
+    assert own == [{"sharpness": 1}, {"sharpness": 2, "translated": 3}, {"first_layer": 4}]
+
+
+def test_what_did_not_end_well_has_no_measures_of_another_training(store):
+    other = RUN.but(seed=1)
+    store.add(record_of(RUN, time="2025-01-01T00:00:00+00:00", status="diverged"))
+    store.add(record_of(RUN, time="2025-02-01T00:00:00+00:00", measures={"sharpness": 1}))
+    store.add(record_of(other, status="failed", error="x"))
+    for run in (RUN, other, RUN.but(seed=2)):
+        assert store.measures(run) == {} and store.lacking(run, ("sharpness", "translated")) == ()
+    assert store.frame([RUN])["measures"].tolist() == [{}] and store.frame([RUN])["status"].tolist() == ["diverged"]
+
+
 def test_a_failed_attempt_is_replaced_and_another_run_is_not(store):
     other = record_of(RUN.but(seed=1), status="failed", error="RuntimeError: x")
     for record in (record_of(RUN, status="failed", error="RuntimeError: y"), other, record_of(RUN)):

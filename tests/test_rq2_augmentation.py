@@ -1,35 +1,21 @@
-"""The chapter on augmentation: which runs it asks for, its rule, its figures and tables. Nothing is trained."""
+"""The chapter on augmentation: which runs it asks for, and its rule. Nothing is trained."""
 
 import base64
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from helpers import record_of
 
-from mlp_lib import claims, costs, plots, studies
+from mlp_lib import claims, costs, studies
 from mlp_lib.architectures import family_of
-from mlp_lib.chapter import open_chapter
 from mlp_lib.errors import UserError
-from mlp_lib.plots import augmentation as figures
-from mlp_lib.plots import locality
 from mlp_lib.records import Store, row_of
 from mlp_lib.studies import augmentation
 from mlp_lib.studies.tuning import TUNING_SEED, not_run
 
 LAPTOP = augmentation.resolve("laptop")
 FULL = "flip+crop+mixup"
-FIGURES = (
-    figures.gains, figures.read_off_the_curve, locality.locality_over_images, locality.first_layers_over_images,
-    figures.accuracy_when_moved,
-)  # fmt: skip
-TABLES = (
-    figures.table_of_worth, figures.table_of_gains_by_images, figures.table_of_overfitting, figures.table_of_smoothing,
-    figures.table_of_moves, locality.table_of_locality, locality.table_at_one_lr,
-)  # fmt: skip
 
 
 class Fake:
@@ -284,142 +270,6 @@ def test_claim_12_is_not_tested_without_measures_and_undecided_with_two_seeds():
     assert claims.judge(12, frame.drop(columns="radius")).verdict == "not tested"
     assert claims.judge(12, frame[frame["seed"] < 2]).verdict == "inconclusive at this scale"
     assert "1,000 steps" in claims.scale_of(frame)
-
-
-# --- what is drawn and written
-
-
-def test_worth_is_read_off_the_models_own_curve(collected):
-    """7.5 points at 5 points a doubling are 2^1.5 times the images; half of them 2^0.75 times."""
-    found = {(w.model, w.augmentation): w for w in figures.worth(collected[1])}
-    assert len(found) == 4 * 6
-    for model in LAPTOP.models:
-        assert found[model, "all"].gain.mean == pytest.approx(7.5) and found[model, "all"].gain.n == 3
-        assert found[model, "all"].equivalent.examples == pytest.approx(2000 * 2**1.5)
-        assert found[model, "flip"].equivalent.examples == pytest.approx(2000 * 2**0.75)
-        assert found[model, "none"].equivalent.examples == pytest.approx(2000)
-
-
-def test_tables_hold_the_frames_numbers(collected):
-    results = collected[1]
-    worth = figures.table_of_worth(results)
-    row = worth[(worth["model"] == "CNN-16") & (worth["augmentation"] == "all")].iloc[0]
-    assert row["gain, points [95%]"] == "7.5 [7.5, 7.5] n=3" and row["times as many"].startswith("2.8 [2.8")
-    over = figures.table_of_overfitting(results).set_index(["model", "augmentation"])
-    column = "rise of the validation loss, nats [95%]"
-    rises = [over.loc[("CNN-16", name), column].split()[0] for name in ("none", "all")]
-    assert rises == ["0.30", "0.10"]
-    smoothing = figures.table_of_smoothing(results)
-    assert smoothing["smoothing"].tolist() == ["0", "0.1", "0.3"] * 2 and set(smoothing["model"]) == {"B-6/Wi-256"}
-    layers = locality.table_of_locality(results)
-    assert len(layers) == 2 * (5 + 3) and set(layers["radius, % [95%]"]) == {"100.0 [100.0, 100.0] n=3"}
-    assert figures.table_of_moves(results)["4 px"].tolist() == ["-8.0 [-8.0, -8.0] n=3"] * 4
-    assert len(plots.table_of_plan(studies.plan(augmentation, LAPTOP, Store("nowhere")))) == 168
-
-
-def test_gains_stand_by_number_of_images_where_a_model_has_augmentation(collected):
-    results = collected[1]
-    table = figures.table_of_gains_by_images(results)
-    mlp, control = ["500", "2,000", "32,000"], ["2,000"]
-    assert table["images"].tolist() == 2 * mlp + 2 * control
-    assert table["times each is seen"].tolist() == 2 * ["200", "50", "3.12"] + 2 * ["50"]  # 1,000 steps of 100
-    assert set(table["gain of all, points of test top-1 [95%]"]) == {"7.5 [7.5, 7.5] n=3"}
-    most, gains = figures.gains_at_most(results)
-    assert most == 32_000 and gains == "S-MLP 7.5 [7.5, 7.5] n=3; B-MLP 7.5 [7.5, 7.5] n=3"
-    words = "S-MLP, B-MLP: 3 of 5 (500, 2,000, 32,000); CNN, ViT: 1 of 5 (2,000)"
-    assert figures.augmented_at(results) == words
-
-
-def test_a_longer_training_stands_beside_the_presets_own(collected, tmp_path):
-    fake, results = collected
-    store, plain = Store(tmp_path), Fake()
-    for record in fake.records.values():
-        store.add(record)
-    grid = augmentation.resolve("overnight")
-    augmentation.collect(grid, plain)
-    only = (grid.models[0], grid.subset)  # of the larger preset, one model at one number of images
-    for record in plain.records.values():
-        if (record.run.model, record.run.train_examples) == only:
-            store.add(record)
-
-    longer = open_chapter("rq2-augmentation", {"preset": "laptop", "train": False}, store).beyond()
-    assert list(longer) == ["overnight"] and not longer["overnight"].complete
-    table = figures.by_length(figures.table_of_gains_by_images, {"laptop": results} | longer)
-    own, more = table[table["preset"].str.startswith("laptop")], table[table["preset"].str.startswith("overnight")]
-    assert own.drop(columns="preset").values.tolist() == figures.table_of_gains_by_images(results).values.tolist()
-    assert set(own["preset"]) == {"laptop: 1,000 steps of 100"}
-    assert more[["preset", "model", "images"]].values.tolist() == [
-        ["overnight: 5,000 steps of 200", "S-6/Wi-256", "10,000"]
-    ]
-    assert more.iloc[0, -3].startswith("+7.5") or more.iloc[0, -3].startswith("7.5")
-    assert open_chapter("rq2-augmentation", {"preset": "laptop", "train": False, "seeds": [0]}, store).beyond() == {}
-
-
-def test_one_learning_rate_separates_it_from_augmentation():
-    """A first layer that shrinks by 1% for every 1e-4 of learning rate, and by 2% more without augmentation."""
-    fake = Fake(lambda run: 1 - 100 * run.lr - 0.02 * (run.augment == "none"), lr_by_augmentation)
-    results = augmentation.collect(LAPTOP, fake)
-    table = locality.table_at_one_lr(results)
-    assert table["learning rate"].tolist() == ["0.0001", "0.0001 (chosen)", "0.0003 (chosen)", "0.0003"]
-    assert table["augmentation"].tolist() == ["none", "all"] * 2
-    assert [text.split()[0] for text in table["radius, % [95%]"]] == ["97.0", "99.0", "95.0", "97.0"]
-    assert table["radius, all - none [95%]"].tolist() == ["", "2.0 [2.0, 2.0] n=2"] * 2
-    words = locality.beside_the_verdict(results)
-    assert (words["images"], words["lr-none"], words["lr-all"]) == ("32,000", "0.0003", "0.0001")
-    assert words["train-none"] == words["train-all"] == "90.0 [90.0, 90.0] n=3"
-    missing = locality.table_at_one_lr(augmentation.Results(results.cells, results.frame, 2000))
-    rows = missing[missing["model"] == "B-6/Wi-256"].set_index(["augmentation", "learning rate"])
-    assert rows.loc[("none", "0.0001"), "radius, % [95%]"] == "not run"
-    assert set(rows["radius, all - none [95%]"]) == {""}
-
-
-def test_figures_draw_what_is_there(collected):
-    results = collected[1]
-    assert len(figures.gains(results).axes[0].containers) == 4 * 5
-    panels = figures.read_off_the_curve(results).axes
-    assert [p.get_title() for p in panels] == list(LAPTOP.models)
-    dashed, solid, reading = panels[1].lines[:3]
-    assert dashed.get_xdata().tolist() == [500, 2000, 4000, 8000, 32_000]
-    assert solid.get_xdata().tolist() == [500, 2000, 32_000]
-    assert reading.get_xdata().tolist() == pytest.approx([2000, 2000 * 2**1.5, 2000 * 2**1.5])
-    (legend,) = figures.read_off_the_curve(results).legends
-    assert [text.get_text() for text in legend.get_texts()] == [
-        "no augmentation", "all of it", "read across, then down", "95% interval of the reading",
-    ]  # fmt: skip
-    layers = locality.first_layers_over_images(results)
-    assert len(layers.axes) == 8 and all(axis.images for axis in layers.axes)
-    assert len(figures.accuracy_when_moved(results).axes[0].lines) == 4
-    drawn = locality.locality_over_images(results)
-    assert len(drawn.axes[0].lines) == 5  # two families, with and without; the start
-    assert len(drawn.legends[0].get_texts()) == 5 and drawn.axes[0].get_legend() is None  # it covers no line
-
-
-@pytest.mark.parametrize("draw", [*FIGURES, *TABLES], ids=lambda f: f.__name__)
-@pytest.mark.parametrize("preset", ["smoke", "laptop"])
-def test_nothing_has_run_yet(draw, preset):
-    results = augmentation.collect(augmentation.resolve(preset), not_run)
-    drawn = draw(results)
-    if isinstance(drawn, pd.DataFrame):
-        says = drawn.astype(str).apply(lambda c: c.str.contains("not run"))
-        assert (says.sum(axis=1) == 1).all(), "a row says once that it has not run, and leaves the rest blank"
-    else:
-        panels = [axis for axis in drawn.axes if axis.axison]
-        assert all([text.get_text() for text in axis.texts] == ["not run"] for axis in panels)
-        assert not any(axis.images for axis in panels)
-
-
-def test_the_road_from_records_to_figures_does_not_import_torch(tmp_path):
-    code = (
-        "import sys\nfrom mlp_lib import claims, records, studies\nfrom mlp_lib.plots import augmentation as figures\n"
-        "from mlp_lib.studies import augmentation\n"
-        "read = studies.from_records(records.Store(sys.argv[1]))\n"
-        "results = augmentation.collect(augmentation.resolve('smoke'), read)\n"
-        "figures.table_of_worth(results), figures.read_off_the_curve(results), claims.judge(12, results.frame)\n"
-        "assert 'torch' not in sys.modules"
-    )
-    root = Path(claims.__file__).parents[1]
-    done = subprocess.run([sys.executable, "-c", code, tmp_path], cwd=root, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from helpers import record_of
 from test_studies import Fake
 
 from mlp_lib import costs, studies
+from mlp_lib.chapter import open_chapter
 from mlp_lib.errors import UserError
 from mlp_lib.plots import settings as figures
 from mlp_lib.records import Store, row_of
@@ -86,6 +87,33 @@ def test_differences_are_paired_by_seed_and_drawn():
     assert table.loc["GELU", "difference, points [95%]"].startswith("2.10 [1.85, 2.35] n=3")
 
 
+def test_finished_runs_of_larger_presets_are_compared_at_their_own_scale(tmp_path):
+    """Runs that two presets share are one run; an unchanged cell of another scale is not what a change is from."""
+    store = Store(tmp_path)
+    unchanged = settings.candidates(settings.resolve("gpu"))
+    for seed in range(5):  # three of them belong to overnight as well
+        run = unchanged["S-6/Wi-1024"].but(seed=seed)
+        store.add(record_of(run, metrics={"test_top1": 50.0 + 3 * seed}))
+        if seed < 4:
+            cosine = settings.COSINE.of(run)
+            store.add(record_of(cosine, metrics={"test_top1": 51.0 + 3 * seed + 0.1 * (seed % 2)}))
+    relu = settings.RELU.of(unchanged["B-6/Wi-1024"])  # a change without its unchanged cell
+    store.add(record_of(relu, metrics={"test_top1": 40.0}))
+    chapter = open_chapter("rq1-settings", {"preset": "laptop", "train": False}, store)
+    table = figures.table_of_differences(chapter.larger())
+    assert table.drop(columns="test top-1 % [95%]").values.tolist() == [
+        ["S-6/Wi-1024", "50,000", "100", UNCHANGED, "", "overnight, gpu"],
+        ["S-6/Wi-1024", "50,000", "100", settings.COSINE.name, "1.05 [0.96, 1.14] n=4", "overnight, gpu"],
+        ["B-6/Wi-1024", "50,000", "100", settings.RELU.name, "not run", "gpu"],
+    ]
+    assert table["test top-1 % [95%]"].tolist()[2] == "40.0 n=1" and table["test top-1 % [95%]"][0].endswith("n=5")
+    both = pd.concat([chapter.results().frame.assign(preset="laptop"), chapter.larger()], ignore_index=True)
+    own = figures.table_of_differences(both)
+    assert own[own["preset"] == "laptop"]["images"].unique().tolist() == ["10,000"]
+    empty = open_chapter("rq1-settings", {"preset": "laptop", "train": False}, Store(tmp_path / "nothing"))
+    assert len(empty.larger()) == 0  # the page says so
+
+
 def test_without_records_everything_says_so():
     frame = settings.collect(settings.resolve("smoke"), settings.not_run).frame
     assert set(figures.table_of_differences(frame)["test top-1 % [95%]"]) == {"not run"}
@@ -108,3 +136,18 @@ def test_a_change_under_which_seeds_diverge_is_not_shown_by_the_survivors(laptop
     assert (row["diverged"], row["estimate"].n, row["difference"].n) == (2, seeds, seeds)
     assert row["estimate"].mean < 60  # two of them count as chance
     assert "2 diverged" in figures.table_of_differences(frame).query("change == @change").iloc[0]["test top-1 % [95%]"]
+
+
+def test_the_largest_gain_is_one_whose_interval_lies_above_zero(laptop):
+    frame = laptop[0].frame
+    first = frame["model"].iloc[0]
+    unchanged = frame["change"] == UNCHANGED
+    changes = [name for name in frame["change"].unique() if name != UNCHANGED]
+    moved = frame.assign(test_top1=50.0 + frame["seed"])
+    moved.loc[(moved["model"] == first) & (moved["change"] == changes[0]), "test_top1"] += 2
+    noisy = (moved["model"] == first) & (moved["change"] == changes[1])
+    moved.loc[noisy, "test_top1"] += 10 + 20 * (-1) ** moved.loc[noisy, "seed"]  # larger in the mean, and not shown
+    one, other = figures.largest_gains(moved).split("; ")
+    assert one == f"{first}: {changes[0]}, 2.00 [2.00, 2.00] n=5" and other.endswith(": no gain is shown")
+    assert figures.largest_gains(frame[unchanged]).count("not run") == 2
+    assert figures.largest_gains(frame.drop(columns="test_top1")) == "not run"

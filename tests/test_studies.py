@@ -1,6 +1,7 @@
 """Studies: the choice of the learning rate, fresh seeds, presets. With a made-up `ensure`: nothing is trained."""
 
 import math
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -264,6 +265,52 @@ def test_a_plan_lists_what_is_asked_for_and_what_is_done(tmp_path):
     complete = Store(tmp_path / "complete")
     stored(complete, "smoke")
     assert all(studies.plan(rq1, grid, complete).done)
+
+
+MEASURED = make_run(model="B-1/Wi-16", dataset="digits", epochs=1)
+CHILD = MEASURED.but(init={"run": MEASURED.but(seed=9)})
+
+
+def asking(runs, measures=("first_layer",)):
+    """A study of these runs, in one call."""
+    return SimpleNamespace(
+        NAME="asking", MEASURES=measures, collect=lambda preset, ensure: SimpleNamespace(frame=ensure(runs))
+    )
+
+
+def test_a_plan_shows_what_recorded_runs_lack_and_its_cost(tmp_path):
+    store, cnn, lost, kept = Store(tmp_path), MEASURED.but(model="CNN-4"), MEASURED.but(seed=1), MEASURED.but(seed=2)
+    measured, replicated, new = MEASURED.but(seed=3), MEASURED.but(seed=4), MEASURED.but(seed=5)
+    store.add(record_of(measured, measures={"first_layer": {}}))
+    for run in (cnn, lost, kept, replicated, CHILD):
+        store.add(record_of(run))
+    store.add(record_of(replicated, measures={"first_layer": {}}, time="2025-02-01T00:00:00+00:00"))
+    store.weights.mkdir()
+    (store.weights / f"{kept.key}.safetensors").touch()
+    runs = [new, cnn, lost, kept, measured, replicated]
+    plan = studies.plan(asking(runs), None, store)
+    assert plan.runs == runs and plan.done == [False, True, False, False, True, True]
+    assert plan.states == ["not run", "done", "to be trained again", "to be measured", "done", "done"]
+    assert plan.to_train == [(new, plan.flops[0]), (lost, plan.flops[2])] and len(plan.flops) == len(runs)
+    assert all(studies.plan(asking(runs[1:], ()), None, store).done)  # nothing is asked of them
+    again = studies.plan(asking([CHILD]), None, store)  # its parent, of which there is nothing, comes first
+    assert again.runs == [CHILD.init.run, CHILD] and again.states == ["not run", "to be trained again"]
+    assert studies.plan(asking([CHILD], ()), None, store).runs == [CHILD]  # and is not needed otherwise
+
+
+def test_training_stops_for_good_when_a_measure_is_left_to_train_for(monkeypatch, tmp_path):
+    calls, store = [], Store(tmp_path)
+    store.add(record_of(MEASURED))
+
+    def full(runs, measures, *, store, train, budget_minutes, **options):
+        calls.append(train)
+        return store.frame(runs)
+
+    monkeypatch.setattr(ensuring, "ensure", full)
+    ensure = studies.training(store, ())
+    for measures in ((), ("first_layer",), ()):
+        ensure([MEASURED], measures=measures)
+    assert calls == [True, True, False]
 
 
 def test_training_stops_for_good_when_a_call_comes_back_unfinished(monkeypatch, tmp_path):

@@ -5,7 +5,7 @@ stand for families; the CNN without BatchNorm is the CNN's colour, dotted and ho
 chance, as it is for the rule; what was not measured is left out.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -16,8 +16,8 @@ from mlp_lib.plots import tables
 from mlp_lib.plots.style import DASHES, FAMILY_COLOURS, WIDTH
 from mlp_lib.records import curves
 from mlp_lib.rules import by_seed
-from mlp_lib.stats import paired_difference, t_interval
-from mlp_lib.studies.batch_size import CNN, JUDGE, JUDGED, MLP, PLAIN_CNN, VIT, Cell
+from mlp_lib.stats import Estimate, paired_difference, t_interval
+from mlp_lib.studies.batch_size import CNN, COSINE, JUDGE, JUDGED, MLP, PLAIN_CNN, VIT, Cell
 
 LOOKS = {
     MLP: dict(color=FAMILY_COLOURS["B-MLP"], marker="o"),
@@ -25,7 +25,8 @@ LOOKS = {
     PLAIN_CNN: dict(color=FAMILY_COLOURS["CNN"], marker="s", ls=":", mfc="white"),
     VIT: dict(color=FAMILY_COLOURS["ViT"], marker="^"),
 }
-BUDGETS = {"epochs": "equal epochs", "steps": "equal steps"}
+BUDGETS = {"epochs": "equal epochs", "steps": "equal steps"}  # a panel each
+LINES = BUDGETS | {COSINE.budget: "equal epochs, cosine schedule"}  # what a row is called
 NAMES = {"lion": "LION", "sgd": "SGD", "adamw": "AdamW"}
 CHANGE, TUNED = "largest - smallest, points [95%]", "tuned for each batch size"  # a column; of a column
 THEORY = {  # what a panel shows: the measure and its value, or a column of the frame
@@ -121,13 +122,14 @@ def theory(tuned: pd.DataFrame) -> Figure:
     """Gradient noise scale, top Hessian eigenvalue and training loss at the end of training against batch size, for
     LION; solid at equal epochs, dashed at equal steps, 95% t-intervals between seeds, on the axis that is drawn."""
     figure, axes = plt.subplots(1, len(THEORY), figsize=(WIDTH, 3.4))
-    rows = tuned[(tuned["optimizer"] == JUDGE) & tuned["architecture"].isin(JUDGED) & (tuned["status"] == "ok")]
+    rows = tuned[(tuned["optimizer"] == JUDGE) & tuned["architecture"].isin(JUDGED) & tuned["budget"].isin(BUDGETS)]
+    rows = rows[rows["status"] == "ok"]
     for axis, (label, where) in zip(axes, THEORY.items(), strict=True):
         for (architecture, budget), part in rows.groupby(["architecture", "budget"], sort=False):
             values = part.assign(value=_measured(part, where)).dropna(subset=["value"])
             look = {**LOOKS[architecture], "ls": "-" if budget == "epochs" else "--"}
             by_batch = {b: c.set_index("seed")["value"] for b, c in values.groupby("batch_size")}
-            _line(axis, by_batch, f"{architecture}, {BUDGETS[budget]}", look, logarithmic="loss" not in label)
+            _line(axis, by_batch, f"{architecture}, {LINES[budget]}", look, logarithmic="loss" not in label)
         axis.set_title(label, fontsize=9)
         if axis.containers and "loss" not in label:
             axis.set_yscale("log")
@@ -150,27 +152,59 @@ def noise_left_out(tuned: pd.DataFrame) -> tuple[int, int]:
 
 
 def table_of_differences(tuned: pd.DataFrame) -> pd.DataFrame:
-    """Test accuracy at the smallest and the largest batch size and the difference, paired by seed, for every line; of
-    each preset where there is a column `preset`."""
-    keys = [key for key in ("preset", "optimizer", "budget", "architecture") if key in tuned]
-    sizes = tuned.groupby("preset")["batch_size"].agg(["min", "max"]) if "preset" in keys else None
+    """Test accuracy at the smallest and the largest batch size and the difference, paired by seed, for every line that
+    has a run at either (the others: `lines_left_out`). Of finished runs of several presets, with a column `preset`: for
+    every line, between the ends that each preset has."""
     rows = []
-    for values, part in tuned.groupby(keys, sort=False):
-        cell = dict(zip(keys, values, strict=True))
-        ends = sizes.loc[cell["preset"]] if sizes is not None else tuned["batch_size"].agg(["min", "max"])
-        ended = (part["status"] != "not run").any()
+    for line, part, ends, scores in _lines(tuned):
+        if "preset" not in line and not any(map(len, scores)):
+            continue
         edges = sorted(part[part["at_edge"] & (part["status"] != "not run")]["batch_size"].unique())
         rows.append(
             {
-                "optimiser": NAMES[cell["optimizer"]],
-                "budget": BUDGETS[cell["budget"]],
-                "architecture": cell["architecture"],
-                **_ends(ends, [by_seed(part, batch_size=size) for size in ends], "test top-1 % [95%]"),
-                "lr at an edge": ", ".join(f"{size:,}" for size in edges) or ("none" if ended else ""),
-                **({"preset": cell["preset"]} if "preset" in keys else {}),
+                "optimiser": NAMES[line["optimizer"]],
+                "budget": LINES[line["budget"]],
+                "architecture": line["architecture"],
+                **_ends(ends, scores, "test top-1 % [95%]"),
+                "lr at an edge": ", ".join(f"{size:,}" for size in edges) or "none",
+                **({"preset": line["preset"]} if "preset" in line else {}),
             }
         )
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows) if rows else pd.DataFrame({CHANGE: ["not run"]})
+
+
+def change_of(tuned: pd.DataFrame, architecture: str) -> Estimate:
+    """Test top-1 at the largest batch size minus that at the smallest, paired by seed: the judge's optimiser at equal
+    epochs."""
+    for line, _, (first, last), (smallest, largest) in _lines(tuned):
+        if (line["optimizer"], line["budget"], line["architecture"]) == (JUDGE, "epochs", architecture):
+            return paired_difference(largest if first < last else largest.iloc[:0], smallest)
+    return t_interval([])
+
+
+def lines_left_out(tuned: pd.DataFrame) -> str:
+    """For a sentence: the lines without a run at either end, so that `table_of_differences` has no row for them. "LION
+    at equal epochs (ViT); SGD and AdamW at equal steps": in brackets where others of the same kind have rows; "none"
+    where all have. A line may still have runs between its ends, which equal steps share with equal epochs."""
+    lines = pd.DataFrame([{**line, "there": any(map(len, scores))} for line, _, _, scores in _lines(tuned)])
+    found: dict[tuple[str, str], list[str]] = {}
+    for (optimizer, budget), alike in lines.groupby(["optimizer", "budget"], sort=False):
+        missing = alike["architecture"][~alike["there"]]
+        if len(missing):
+            which = f" ({', '.join(missing)})" if len(missing) < len(alike) else ""
+            found.setdefault((LINES[budget], which), []).append(NAMES[optimizer])
+    return "; ".join(f"{' and '.join(names)} at {budget}{which}" for (budget, which), names in found.items()) or "none"
+
+
+def _lines(tuned: pd.DataFrame) -> Iterator[tuple[dict, pd.DataFrame, list[int], list[pd.Series]]]:
+    """Every line: what it is called, its rows, the smallest and the largest batch size of its preset, and the test
+    accuracies at these, by seed."""
+    keys = [key for key in ("preset", "optimizer", "budget", "architecture") if key in tuned]
+    for values, part in tuned.groupby(keys, sort=False):
+        line = dict(zip(keys, values, strict=True))
+        alike = tuned[tuned["preset"] == line["preset"]] if "preset" in line else tuned
+        ends = [alike["batch_size"].min(), alike["batch_size"].max()]
+        yield line, part, ends, [by_seed(part, batch_size=size) for size in ends]
 
 
 def table_of_probes(probes: pd.DataFrame) -> pd.DataFrame:
@@ -191,13 +225,14 @@ def table_of_probes(probes: pd.DataFrame) -> pd.DataFrame:
 
 
 def _ends(sizes: Iterable[int], scores: Sequence[pd.Series], what: str) -> dict[str, str]:
-    """Columns for the scores, by seed, at the smallest and at the largest batch size."""
-    smallest, largest = (t_interval(values).text() for values in scores)
+    """Columns for the scores, by seed, at the smallest and at the largest batch size; one size is no comparison."""
+    first, last = sizes
+    smallest, largest = scores[0], scores[1] if first < last else scores[1].iloc[:0]
     return {
-        "batch sizes": " and ".join(f"{size:,}" for size in sizes),
-        f"smallest, {what}": smallest,
-        "largest": largest,
-        CHANGE: paired_difference(scores[1], scores[0]).text(),
+        "batch sizes": f"{first:,} and {last:,}" if first < last else f"{first:,}",
+        f"smallest, {what}": t_interval(smallest).text(),
+        "largest": t_interval(largest).text(),
+        CHANGE: paired_difference(largest, smallest).text(),
     }
 
 
@@ -215,7 +250,7 @@ def table_of_choices(cells: Iterable[Cell]) -> pd.DataFrame:
         rows.append(
             {
                 "optimiser": NAMES[cell.optimizer],
-                "budget": BUDGETS.get(cell.budget, "upstream"),
+                "budget": LINES.get(cell.budget, "upstream"),
                 "architecture": cell.architecture,
                 "batch": f"{cell.batch_size:,}",
                 "lr: validation top-1 %": ", ".join(tried),

@@ -10,9 +10,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
 
-from mlp_lib.plots.style import FAMILY_COLOURS, WIDTH, t_bounds
+from mlp_lib.plots.style import END, FAMILY_COLOURS, WIDTH, t_bounds
 from mlp_lib.plots.tables import table_of_plan
-from mlp_lib.plots.worth import levels, with_compute
+from mlp_lib.plots.worth import levels, ratio_text, with_compute, worths
 from mlp_lib.records import FINISHED
 from mlp_lib.stats import Estimate, t_interval
 from mlp_lib.studies.controls import label_of
@@ -65,7 +65,7 @@ def _one_search(axis, search, colour: str) -> None:
     done = trials[trials["status"] == "ok"]
     axis.margins(0.1, 0.15)  # the ring stays inside
     if trials["status"].isin(FINISHED).sum() == 0:
-        axis.text(0.5, 0.5, "not run", transform=axis.transAxes, ha="center", va="center", color="#777777")
+        _not_run(axis)
     for name, part in done[done["stage"] == 1].groupby("optimizer", sort=False):
         marker, line = OPTIMISER_STYLE[name]
         axis.plot(part["lr"], part["val_top1"], color=colour, marker=marker, ls=line, ms=4, lw=1.2)
@@ -77,6 +77,10 @@ def _one_search(axis, search, colour: str) -> None:
     if search.final:
         same = (done["optimizer"] == search.optimizer) & (done["lr"] == search.lr) & (done["augment"] == search.augment)
         axis.plot(done["lr"][same], done["val_top1"][same], "o", ms=12, mfc="none", color="#444444", mew=1)
+
+
+def _not_run(axis) -> None:
+    axis.text(0.5, 0.5, "not run", transform=axis.transAxes, ha="center", va="center", color="#777777")
 
 
 def table_of_search(cells) -> pd.DataFrame:
@@ -159,6 +163,34 @@ def table_of_accuracies(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def recipe_of(cells, family: str) -> str:
+    """What the search chose for a family, for a sentence: "adamw at 0.001, augmentation flip+pad"."""
+    search = next((cell.search for cell in cells if cell.family == family and cell.search), None)
+    if search is None or not search.final:
+        return "not chosen yet"
+    return f"{search.optimizer} at {search.lr:g}, augmentation {search.augment}"
+
+
+def apart(cells, first: str, second: str) -> str:
+    """In which chosen settings two families differ besides, for a sentence; "nothing" where in none."""
+    searches = [cell.search for family in (first, second) for cell in cells if cell.family == family and cell.search]
+    if len(searches) < 2 or not all(search.final for search in searches):
+        return "settings that are not chosen yet"
+    names = {"optimizer": "optimiser", "lr": "learning rate", "augment": "augmentation"}
+    return ", ".join(text for name, text in names.items() if len({getattr(s, name) for s in searches}) > 1) or "nothing"
+
+
+def beside_the_mlp(frame: pd.DataFrame, family: str) -> str:
+    """A family's test top-1 minus the best MLP's, in points, and its compute ratio at that MLP's lowest error, for a
+    sentence."""
+    found = next((worth for worth in worths(frame) if worth.family == family), None)
+    if found is None or not found.points.n:
+        return "not run"
+    level = levels(frame).get(1.0)
+    at = "" if level is None else f", and a compute ratio at the MLP's best ({level:.1f}% error) of {ratio_text(found)}"
+    return f"{found.points.text()}{at}"
+
+
 def _interval(runs: pd.DataFrame, column: str) -> Estimate:
     return t_interval(runs[column].dropna() if column in runs else [])
 
@@ -189,6 +221,8 @@ def accuracies(frame: pd.DataFrame) -> Figure:
     axis.set_yticks(range(len(groups)), labels)
     axis.invert_yaxis()
     axis.set_xlabel("test top-1 (%)")
+    if not groups:
+        _not_run(axis)
     plt.close(figure)
     return figure
 
@@ -212,8 +246,7 @@ def error_against_compute(frame: pd.DataFrame) -> Figure:
             axis.fill_between(bounds.index, low, high, color=colour, alpha=0.18, lw=0)
         ends = of_family[(of_family["schedule"] != "constant") & (of_family["step"] == of_family["total_steps"])]
         if len(ends):
-            axis.plot(ends["compute"], ends["error"], color=colour, marker="*", ms=11, mfc="white", ls="",
-                      label=f"{label}, its usual recipe")  # fmt: skip
+            axis.plot(ends["compute"], ends["error"], color=colour, label=f"{label}, its usual recipe", **END)
     for level in levels(frame).values():
         axis.axhline(level, color="#777777", lw=1, ls=":")
     axis.set(xscale="log", yscale="log", xlabel="training FLOPs (multiplications + additions)",
@@ -225,5 +258,7 @@ def error_against_compute(frame: pd.DataFrame) -> Figure:
     axis.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     if len(points):
         axis.legend(fontsize=8, ncols=2)
+    else:
+        _not_run(axis)
     plt.close(figure)
     return figure

@@ -1,7 +1,9 @@
 """Figures of learning curves, cost and gaps, from frames with `family` and `augmented` columns. No torch.
 
 Every figure function returns the matplotlib figure and shows nothing: a notebook shows it by naming it last.
-Colours stand for families everywhere; solid lines are with augmentation, dashed without.
+Colours stand for families everywhere; solid lines are with augmentation, dashed without. Only at a constant learning
+rate is a point of a curve what a shorter training would have given: of a run on another schedule the end alone is
+shown, as a star.
 """
 
 import matplotlib.pyplot as plt
@@ -10,22 +12,27 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from mlp_lib.plots.style import DASHES, FAMILY_COLOURS, WIDTH, plain_log_axis, t_bounds
+from mlp_lib.plots.style import DASHES, END, FAMILY_COLOURS, WIDTH, plain_log_axis, t_bounds
 from mlp_lib.stats import Estimate, paired_difference, t_interval
 
 
 def training_length(curves: pd.DataFrame, column: str, label: str, reference: float | None = None) -> Figure:
-    """`column` against training length, a line a cell, 95% t-intervals between seeds as bands.
+    """`column` against training length, a line a cell, 95% t-intervals between seeds as bands; a star is the end of a
+    run whose learning rate is not constant.
 
-    curves: one row a run and point (`records.curves`), with epoch, family, augmented and `column`.
+    curves: one row a run and point (`records.curves`), with epoch, step, total_steps, schedule, family, augmented and
+    `column`.
     """
     figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 3.2), sharey=True)
     if column not in curves:
         curves = pd.DataFrame(columns=["augmented", "family", "epoch", column])  # nothing finished yet: empty panels
+    lines, ends = _comparable(curves.dropna(subset=[column]))
     for axis, augmented in zip(axes, (False, True), strict=True):
-        part = curves[curves["augmented"] == augmented]
         for family, colour in FAMILY_COLOURS.items():
-            rows = part[part["family"] == family].dropna(subset=[column])
+            end = ends[(ends["augmented"] == augmented) & (ends["family"] == family)]
+            if len(end):
+                axis.plot(end["epoch"], end[column], color=colour, label=_end_label(family, end), **END)
+            rows = lines[(lines["augmented"] == augmented) & (lines["family"] == family)]
             if rows.empty:
                 continue
             grouped = rows.groupby("epoch")[column]
@@ -38,7 +45,8 @@ def training_length(curves: pd.DataFrame, column: str, label: str, reference: fl
             axis.axhline(reference, color="#777777", lw=1, ls=":")
         plain_log_axis(axis)
         axis.set(
-            xlabel="epochs (constant learning rate)", title="with augmentation" if augmented else "no augmentation"
+            xlabel="epochs (lines: constant learning rate)",
+            title="with augmentation" if augmented else "no augmentation",
         )
     axes[0].set_ylabel(label)
     handles = {text: h for axis in axes for h, text in zip(*axis.get_legend_handles_labels(), strict=True)}
@@ -49,9 +57,11 @@ def training_length(curves: pd.DataFrame, column: str, label: str, reference: fl
 
 
 def error_against_compute(curves: pd.DataFrame) -> Figure:
-    """Validation error against training compute so far, both logarithmic; a line a cell, mean over seeds.
+    """Validation error against training compute so far, both logarithmic; a line a cell, mean over seeds; a star is the
+    end of a run whose learning rate is not constant.
 
-    curves: one row a run and point: step, total_steps, train_flops (of the whole run), val_top1, family, augmented.
+    curves: one row a run and point: step, total_steps, train_flops (of the whole run), val_top1, schedule, family,
+    augmented.
     """
     figure, axis = plt.subplots(figsize=(WIDTH, 3.4))
     rows = curves.dropna(subset=["val_top1"]) if "val_top1" in curves else pd.DataFrame(columns=["family", "augmented"])
@@ -59,27 +69,45 @@ def error_against_compute(curves: pd.DataFrame) -> Figure:
         compute=rows["train_flops"] * rows["step"] / rows["total_steps"] if len(rows) else [],
         error=100 - rows["val_top1"] if len(rows) else [],
     )
-    for (family, augmented), part in rows.groupby(["family", "augmented"], sort=False):
+    lines, ends = _comparable(rows)
+    for (family, augmented), part in lines.groupby(["family", "augmented"], sort=False):
         mean = part.groupby("compute")["error"].mean()
         axis.plot(mean.index, mean, color=FAMILY_COLOURS[family], ls="-" if augmented else "--", marker="o",
                   markersize=3, label=f"{family}{', augmented' if augmented else ''}")  # fmt: skip
+    for (family, augmented), part in ends.groupby(["family", "augmented"], sort=False):
+        name = f"{family}{', augmented' if augmented else ''}"
+        axis.plot(part["compute"], part["error"], color=FAMILY_COLOURS[family], label=_end_label(name, part), **END)
     axis.set(xscale="log", yscale="log", xlabel="training FLOPs (multiplications + additions)",
              ylabel="validation error (%)")  # fmt: skip
     axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    if len(rows):
+    if axis.lines:
         axis.legend(fontsize=8, ncols=2, handlelength=DASHES)
     plt.close(figure)
     return figure
+
+
+def _comparable(curves: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The points of runs at a constant learning rate, and the last points of all others."""
+    if curves.empty:
+        return curves, curves
+    constant = curves["schedule"] == "constant"
+    return curves[constant], curves[~constant & (curves["step"] == curves["total_steps"])]
+
+
+def _end_label(name: str, ends: pd.DataFrame) -> str:
+    return f"{name}, {' or '.join(ends['schedule'].unique())} schedule"
 
 
 def gain_at_equal_epochs(curves: pd.DataFrame, family: str) -> tuple[float, Estimate]:
     """Validation top-1 with augmentation minus without, in points, paired by seed, after equally many epochs.
 
     Returns the largest number of epochs at which both learning curves of the family have a point (nan where there is
-    none), and the difference there, with n = 0. curves: as for `training_length`, with seed.
+    none), and the difference there, with n = 0. Only runs at a constant learning rate are read. curves: as for
+    `training_length`, with seed.
     """
     rows = curves[curves["family"] == family].dropna(subset=["val_top1"]) if "val_top1" in curves else curves.iloc[:0]
+    rows, _ = _comparable(rows)
     if rows.empty:
         return float("nan"), Estimate(float("nan"), None, 0)
     table = rows.pivot_table(index=["epoch", "seed"], columns="augmented", values="val_top1").reindex(

@@ -9,25 +9,40 @@ from mlp_lib.rules import by_seed
 from mlp_lib.stats import Estimate, paired_difference, t_interval
 from mlp_lib.studies.settings import UNCHANGED
 
+SCALE = ["train_examples", "epochs"]  # what an unchanged cell and its changes share, in whatever preset
+
 
 def differences(frame: pd.DataFrame) -> pd.DataFrame:
-    """One row a model and change: `estimate` of test top-1 and `difference` from the unchanged cell, in points, and
-    how many seeds `diverged`: these count as chance, so that a change that breaks training is not shown by what
-    survives it."""
+    """One row a model, scale and change: `estimate` of test top-1 and `difference` from the unchanged cell, in points
+    (n = 0 where that has no run), and how many seeds `diverged`: these count as chance, so that a change that breaks
+    training is not shown by what survives it. `preset`: those that hold the row's runs, of a frame that names them."""
     rows = []
     if "test_top1" not in frame:
         return pd.DataFrame(columns=["model", "family", "change", "estimate", "difference", "diverged"])
-    for (model, family), runs in frame.groupby(["model", "family"], sort=False):
-        by_change = {change: by_seed(cell) for change, cell in runs.groupby("change", sort=False)}
-        diverged = runs[runs["status"] == "diverged"]["change"].value_counts()
-        for change, values in by_change.items():
-            same = change == UNCHANGED
-            difference = Estimate(0.0, None, 0) if same else paired_difference(values, by_change[UNCHANGED])
+    for (model, family, images, epochs), runs in frame.groupby(["model", "family", *SCALE], sort=False, dropna=False):
+        unchanged = by_seed(runs, change=UNCHANGED)
+        for change, cell in runs.groupby("change", sort=False):
+            values, same = by_seed(cell), change == UNCHANGED
+            difference = Estimate(0.0, None, 0) if same else paired_difference(values, unchanged)
             rows.append(
-                {"model": model, "family": family, "change": change, "estimate": t_interval(values),
-                 "difference": difference, "diverged": int(diverged.get(change, 0))}
+                {"model": model, "family": family, "images": images, "epochs": epochs, "change": change,
+                 "estimate": t_interval(values), "difference": difference,
+                 "diverged": int((cell["status"] == "diverged").sum()),
+                 "preset": ", ".join(cell["preset"].unique()) if "preset" in cell else ""}
             )  # fmt: skip
     return pd.DataFrame(rows)
+
+
+def largest_gains(frame: pd.DataFrame) -> str:
+    """For a sentence: of each model, the change with the largest gain among those whose interval lies above 0."""
+    found, rows = [], differences(frame)
+    for model, changes in rows.groupby("model", sort=False):
+        run = changes[[estimate.n > 0 for estimate in changes["difference"]]]
+        shown = [row for row in run.itertuples() if row.difference.interval and row.difference.interval[0] > 0]
+        best = max(shown, key=lambda row: row.difference.mean, default=None)
+        words = f"{best.change}, {best.difference.text(2)}" if best else "no gain is shown" if len(run) else "not run"
+        found.append(f"{model}: {words}")
+    return "; ".join(found) or "not run"
 
 
 def forest(frame: pd.DataFrame) -> Figure:
@@ -50,13 +65,16 @@ def forest(frame: pd.DataFrame) -> Figure:
 
 
 def table_of_differences(frame: pd.DataFrame) -> pd.DataFrame:
-    """The figure's numbers, with each cell's own accuracy."""
+    """The figure's numbers, with each cell's own accuracy; with a column `preset`, the scale and the preset too."""
     rows = differences(frame)
     if rows.empty:
         return pd.DataFrame({"change": frame["change"].unique(), "test top-1 % [95%]": "not run"})
+    scale = {"images": rows["images"].map("{:,.0f}".format), "epochs": rows["epochs"].map("{:g}".format)}
+    several = "preset" in frame
     return pd.DataFrame(
         {
             "model": rows["model"],
+            **(scale if several else {}),
             "change": rows["change"],
             "test top-1 % [95%]": [
                 estimate.text() + (f", {diverged} diverged" if diverged else "")
@@ -66,5 +84,6 @@ def table_of_differences(frame: pd.DataFrame) -> pd.DataFrame:
                 "" if change == UNCHANGED else difference.text(2)
                 for change, difference in zip(rows["change"], rows["difference"], strict=True)
             ],
+            **({"preset": rows["preset"]} if several else {}),
         }
     )

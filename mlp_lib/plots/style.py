@@ -17,6 +17,7 @@ FAMILY_COLOURS = {  # apart for colour-blind readers too
     "Mixer": "#66CCEE", "CNN without norm": "#AA3377",
 }  # fmt: skip
 DASHES = 3.0  # length of a line in a legend, in letters: enough to tell dashed from solid
+END = dict(marker="*", ms=11, mfc="white", ls="")  # of a training from which no shorter one can be read
 WIDTH = 7.0  # inches, the text's width
 UNBROKEN = re.compile(r"\[[^\]]*\]|\S*-\S*")  # an interval, a name with a hyphen
 

@@ -44,8 +44,13 @@ def _papers_number(paper: pd.DataFrame, cell: dict) -> str:
     augment = "flip+crop+mixup" if cell["augmented"] else "none"
     same = paper[(paper["family"] == cell["family"]) & (paper["dataset"] == cell["dataset"])]
     same = same[same["augment"] == augment]
-    texts = [f"{r.top1:.1f}{'*' if r.mark == 'M' else ''} ({r.epochs:.0f})" for r in same.itertuples()]
+    texts = [papers_top1(row) + (f" ({row.epochs:.0f})" if pd.notna(row.epochs) else "") for row in same.itertuples()]
     return "<br>".join(texts) or "none"
+
+
+def papers_top1(row) -> str:
+    """A number of the paper's table, with a star where it is reported but not verified."""
+    return f"{row.top1:.1f}{'*' if row.mark == 'M' else ''}"
 
 
 def table_of_precision(replicates: pd.DataFrame) -> pd.DataFrame:
@@ -157,7 +162,7 @@ def table_of_verdicts_by_preset(verdicts: Mapping[str, Verdict]) -> pd.DataFrame
 
 
 def table_of_plan(plan) -> pd.DataFrame:
-    """Every run that a chapter rests on, with its cost and whether it is done (`studies.Plan`)."""
+    """Every run that a chapter rests on, with its cost and its state (`studies.Plan`)."""
     return pd.DataFrame(
         {
             "run": run.key,
@@ -169,7 +174,7 @@ def table_of_plan(plan) -> pd.DataFrame:
             "lr": f"{run.lr:g}",
             "seed": run.seed,
             "TFLOP": f"{flops / 1e12:.3g}",
-            "state": "done" if done else "not run",
+            "state": state,
         }
-        for run, done, flops in zip(plan.runs, plan.done, plan.flops, strict=True)
+        for run, state, flops in zip(*plan, strict=True)
     )

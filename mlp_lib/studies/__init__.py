@@ -1,7 +1,8 @@
 """One file a chapter. A study turns a preset and parameters into runs, and their records into results.
 
 Each study module has NAME, TITLE, CLAIMS, MEASURES, PRESETS, Parameters, `resolve(preset, **changes)` and
-`collect(preset, ensure)`; what is below works on any of them.
+`collect(preset, ensure)`; what is below works on any of them. MEASURES, and the measures that a call of `ensure` asks
+for, are taken of the runs that they apply to (see measurable.py): a control without an embedding is passed over.
 """
 
 from types import ModuleType
@@ -11,7 +12,7 @@ import pandas as pd
 
 from mlp_lib import costs
 from mlp_lib.errors import UserError
-from mlp_lib.records import FINISHED, Store, row_of
+from mlp_lib.records import FINISHED, Store
 from mlp_lib.runs import Run
 from mlp_lib.studies import augmentation, batch_size, controls, permutation, rq1, settings
 
@@ -19,12 +20,28 @@ STUDIES = {study.NAME: study for study in (rq1, settings, controls, permutation,
 SIZES = ("smoke", "laptop", "overnight", "gpu", "paper")
 
 
+DONE, NOT_RUN, TO_MEASURE, AGAIN = STATES = ("done", "not run", "to be measured", "to be trained again")
+
+
 class Plan(NamedTuple):
-    """What a study would train: its runs in order, which of them are done, and FLOPs."""
+    """What a study would train: its runs in order, the state of each, and the FLOPs of its training.
+
+    States are of `STATES`. Recorded runs that lack a measure are to be measured, which costs no training, where their
+    weights are kept, and otherwise to be trained again, as are those that a missing run starts from.
+    """
 
     runs: list[Run]
-    done: list[bool]
+    states: list[str]
     flops: list[int]
+
+    @property
+    def done(self) -> list[bool]:
+        return [state == DONE for state in self.states]
+
+    @property
+    def to_train(self) -> list[tuple[Run, int]]:
+        """The runs that are trained, for the first time or again, each with its FLOPs."""
+        return [(run, flops) for run, state, flops in zip(*self, strict=True) if state in (NOT_RUN, AGAIN)]
 
 
 def study(name: str) -> ModuleType:
@@ -37,7 +54,7 @@ def from_records(store: Store):
     """An `ensure` for `collect` that reads and never trains."""
 
     def ensure(runs: list[Run], train: bool = False, measures: tuple[str, ...] | None = None) -> pd.DataFrame:
-        return pd.DataFrame([row_of(run, store.get(run)) for run in runs])
+        return pd.DataFrame([store.row(run) for run in runs])
 
     return ensure
 
@@ -52,6 +69,7 @@ def training(store: Store, measures: tuple[str, ...], **options: Any):
     import time
 
     from mlp_lib.ensure import ensure as full
+    from mlp_lib.ensure import to_train_again
 
     default, budget = measures, options.pop("budget_minutes", None)
     deadline = None if budget is None else time.monotonic() + 60 * budget
@@ -63,28 +81,39 @@ def training(store: Store, measures: tuple[str, ...], **options: Any):
         train = train and not stopped and (left is None or left > 0)
         wanted = default if measures is None else measures
         frame = full(runs, wanted, store=store, train=train, budget_minutes=left, **options)
-        stopped = stopped or (train and not frame["status"].isin(FINISHED).all())
+        unfinished = not frame["status"].isin(FINISHED).all() or any(to_train_again(run, store, wanted) for run in runs)
+        stopped = stopped or (train and unfinished)
         return frame
 
     return ensure
 
 
 def plan(module: ModuleType, preset: Any, store: Store) -> Plan:
-    """Every run that `collect` would ask for, given what the store holds. Widened grids are not foreseen."""
-    from mlp_lib.ensure import with_parents
+    """Every run that `collect` would ask for, given what the store holds, and what they start from where that must be
+    trained for it. Widened grids are not foreseen."""
+    from mlp_lib.ensure import missing, to_measure, with_parents
 
     asked: dict[str, Run] = {}
+    todo: set[str] = set()
+    unmeasured: set[str] = set()
     read = from_records(store)
 
     def ensure(runs: list[Run], train: bool = True, measures: tuple[str, ...] | None = None) -> pd.DataFrame:
-        asked.update(with_parents(runs))
+        wanted = module.MEASURES if measures is None else measures
+        asked.update((run.key, run) for run in runs)
+        todo.update(run.key for run in missing(runs, store, wanted))
+        unmeasured.update(run.key for run in runs if to_measure(run, store, wanted))
         return read(runs)
 
+    def state(run: Run) -> str:
+        if run.key in todo:
+            return AGAIN if store.has(run) else NOT_RUN
+        return TO_MEASURE if run.key in unmeasured else DONE
+
     module.collect(preset, ensure)
-    runs = list(asked.values())
-    done = [store.has(run) for run in runs]
+    runs = [run for key, run in with_parents(asked.values()).items() if key in asked or key in todo]
     flops_of = costs.recorded(store)
-    return Plan(runs, done, [flops_of(run) for run in runs])
+    return Plan(runs, [state(run) for run in runs], [flops_of(run) for run in runs])
 
 
 def pick_preset(module: ModuleType, name: str, store: Store, **changes: Any) -> str:

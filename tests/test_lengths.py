@@ -1,0 +1,74 @@
+"""The order of batch sizes at every training length and under a schedule: numbers worked out by hand."""
+
+import math
+
+import pandas as pd
+import pytest
+import torch
+
+from mlp_lib.plots import lengths
+
+NOISE = {0: -0.1, 1: 0.0, 2: 0.1}
+
+
+def run(architecture, batch_size, seed, curve, budget="epochs", test=50.0, status="ok"):
+    points = [{"epoch": epoch, "step": epoch, "val_top1": top1 + NOISE[seed]} for epoch, top1 in curve]
+    return dict(architecture=architecture, optimizer="lion", budget=budget, batch_size=batch_size, seed=seed,
+                status=status, dataset="cifar10", test_top1=test + NOISE[seed], curve=points)  # fmt: skip
+
+
+def tuned(curves, **options) -> pd.DataFrame:
+    return pd.DataFrame(
+        run("B-MLP", size, seed, curve, **options) for size, curve in curves.items() for seed in NOISE
+    )
+
+
+def test_a_small_batch_that_overtrains_is_worse_at_the_end_only():
+    frame = tuned({64: [(1, 40.0), (5, 50.0), (30, 47.0)], 4096: [(1, 20.0), (5, 45.0), (30, 49.0)]})
+    found = lengths.changes_by_length(frame)
+    assert found["epoch"].tolist() == [1, 5, 30, lengths.BEST]
+    assert [round(change.mean, 6) for change in found["change"]] == [-20, -5, 2, -1]  # each at its best: 49 - 50
+    assert found["means"].iloc[-1] == pytest.approx({64: 50.0, 4096: 49.0})
+    words = lengths.reading_by_length(frame, "B-MLP")
+    assert words.startswith("worse after 1, 5 epochs; better after 30 epochs; each at its own best point")
+    assert lengths.reading_by_length(frame, "CNN") == "not run"
+
+
+def test_only_lengths_that_every_batch_size_has_are_compared():
+    frame = tuned({64: [(1, 40.0), (2, 41.0)], 1024: [(2, 30.0), (3, 35.0)]})
+    assert lengths.changes_by_length(frame)["epoch"].tolist() == [2, lengths.BEST]
+
+
+def test_what_stands_under_a_schedule_is_not_read_for_shorter_trainings():
+    frame = tuned({64: [(1, 40.0)], 1024: [(1, 30.0)]}, budget="cosine")
+    assert lengths.changes_by_length(frame).empty
+    assert lengths.table_by_length(frame).iloc[0, 0] == "not run"
+
+
+def test_constant_and_cosine_stand_beside_each_other():
+    frame = pd.concat([
+        tuned({64: [(1, 1.0)]}, test=48.0), tuned({4096: [(1, 1.0)]}, test=50.0),
+        tuned({64: [(1, 1.0)]}, budget="cosine", test=53.0), tuned({4096: [(1, 1.0)]}, budget="cosine", test=52.0),
+    ])  # fmt: skip
+    changes = lengths.changes_under_cosine(frame)
+    assert changes["B-MLP", "constant"].mean == pytest.approx(2) and changes["B-MLP", "constant"].n == 3
+    assert changes["B-MLP", "cosine"].mean == pytest.approx(-1) and changes["CNN", "cosine"].n == 0
+    table = lengths.table_under_cosine(frame)
+    assert table["learning rate"].tolist() == ["constant", "cosine"] * 2
+    assert table["batch 64"].iloc[1].startswith("53.0") and table[lengths.CHANGE].iloc[3] == "not run"
+
+
+def test_the_control_is_complete_when_all_of_it_has_ended_and_there_is_one():
+    done = tuned({64: [(1, 1.0)]}, budget="cosine")
+    assert lengths.cosine_complete(done)
+    assert not lengths.cosine_complete(tuned({64: [(1, 1.0)]}))
+    assert not lengths.cosine_complete(done.assign(status=["ok", "ok", "not run"]))
+
+
+def test_the_floor_is_the_loss_of_a_network_that_answers_what_smoothing_asks_for():
+    smoothing, classes = 0.3, 10
+    taught = torch.full((classes,), smoothing / classes)
+    taught[4] += 1 - smoothing
+    loss = torch.nn.functional.cross_entropy(taught.log()[None], torch.tensor([4]))
+    assert lengths.floor_of_loss(classes, smoothing) == pytest.approx(loss.item(), rel=1e-6)
+    assert lengths.floor_of_loss(10, 0.0) == 0 and math.copysign(1, lengths.floor_of_loss(10, 0.0)) == 1
