@@ -295,8 +295,11 @@ def test_a_trained_body_takes_a_new_head(tmp_path):
 
 def test_a_record_of_a_control(tmp_path):
     run = make_run(model="ViT-32x1/4", dataset="digits", subset=64, batch_size=32, steps=2)
-    record = execute.execute(run, Store(tmp_path), train.How("cpu", "fp32"), measures=("first_layer",)).record
-    assert record.status == "ok" and record.measures == {}  # pictures of the first layer are for MLPs
+    with pytest.raises(UserError, match="first_layer looks at the embedding of an MLP"):
+        execute.execute(run, Store(tmp_path), train.How("cpu", "fp32"), measures=("first_layer",))
+    assert not list(tmp_path.glob("*.json"))  # refused before it was trained
+    record = execute.execute(run, Store(tmp_path), train.How("cpu", "fp32")).record
+    assert record.status == "ok" and record.measures == {}
     assert record.macs == cost(build_for(run), 1, 8).macs and "timm" in record.versions
 
 
