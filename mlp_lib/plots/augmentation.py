@@ -124,7 +124,8 @@ def gains_at_most(results) -> tuple[int, str]:
 def times_seen(results, images: int) -> str:
     """How often a run sees each of so many training images; every run takes the same steps of the same batch."""
     row = results.frame.iloc[0]
-    return f"{row['steps'] * row['batch_size'] / images:.3g}"
+    times = row["steps"] * row["batch_size"] / images
+    return f"{times:,.0f}" if times >= 100 else f"{times:.3g}"
 
 
 def table_of_gains_by_images(results) -> pd.DataFrame:
