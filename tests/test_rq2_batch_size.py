@@ -296,3 +296,16 @@ def test_the_cosine_control_differs_from_what_is_judged_in_its_schedule_only_and
     results = study.collect(preset, not_run)
     assert set(results.frame["schedule"]) == {"constant"}
     assert set(results.tuned.loc[results.tuned["budget"] == "cosine", "schedule"]) == {"cosine"}
+
+
+def test_sizes_beyond_the_judged_ones_judge_nothing_and_go_with_the_presets_own_numbers():
+    preset = study.resolve("overnight")
+    results = study.collect(preset, not_run)
+    beyond = results.tuned[results.tuned["budget"] == "beyond"]
+    assert set(beyond["batch_size"]) == {32, 16_384} and set(beyond["architecture"]) == set(study.JUDGED)
+    assert set(results.frame["batch_size"]) == set(preset.batch_sizes)
+    seen = {run.total_steps * run.batch_size for cell in results.cells if cell.budget == "beyond" for run in cell.runs}
+    assert seen == {preset.epochs * preset.subset}  # as many images as the judged runs see
+    for changes in (dict(batch_sizes=(64, 256)), dict(subset=8192), dict(dataset="cifar100")):
+        changed = study.collect(study.resolve("overnight", **changes), not_run)
+        assert not (changed.tuned["budget"] == "beyond").any()

@@ -7,7 +7,7 @@ import pytest
 from test_rq2_batch_size import Fake
 
 from mlp_lib import studies
-from mlp_lib.plots import arrival
+from mlp_lib.plots import arrival, lengths
 from mlp_lib.plots import batch_size as figures
 from mlp_lib.records import Store
 from mlp_lib.stats import t_interval
@@ -69,6 +69,23 @@ def test_other_figures_show_what_the_records_say(laptop):
     assert line_of(scale, "CNN, equal epochs")[1] == pytest.approx([6400, 25600, 102400])
     assert line_of(curvature, "B-MLP, equal steps")[1] == pytest.approx([50] * 3)
     assert line_of(loss, "B-MLP, equal epochs")[1] == pytest.approx([1] * 3)
+
+
+def test_sizes_beyond_lengthen_the_lines_and_leave_the_ends_that_are_judged():
+    results = study.collect(study.resolve("overnight"), Fake())
+    whole, judged = [32, 64, 256, 1024, 4096, 16_384], [64, 4096]
+    epochs, steps = figures.test_error(results.tuned).axes
+    assert line_of(epochs, "B-MLP")[0] == whole and line_of(steps, "B-MLP")[0] == whole[1:-1]
+    assert line_of(figures.theory(results.tuned).axes[0], "CNN, equal epochs")[0] == whole
+    assert figures.error_by_length(results.tuned).axes[0].lines[0].get_xdata().tolist() == whole
+    table = figures.table_of_differences(results.tuned).set_index(["optimiser", "budget", "architecture"])
+    sizes = table["batch sizes"].map(lambda text: [int(part.replace(",", "")) for part in text.split(" and ")])
+    assert sizes["LION", "equal epochs", "B-MLP"] == sizes["AdamW", "equal epochs", "CNN"] == judged
+    assert sizes["LION", "equal epochs, beyond", "B-MLP"] == [32, 16_384]
+    assert figures.change_of(results.tuned, "B-MLP").mean == pytest.approx(-6)  # a point a doubling, 64 to 4,096
+    under = lengths.changes_under_cosine(results.tuned)
+    assert [change.mean for change in under.values()] == pytest.approx([-6] * 4)
+    assert set(lengths.changes_by_length(results.tuned)["means"].iloc[0]) == set(whole[1:-1])
 
 
 def test_changes_between_batch_sizes_are_paired_by_seed_and_read_by_their_intervals():
@@ -189,4 +206,4 @@ def test_with_nothing_run_everything_is_still_drawn():
 def test_the_plan_names_what_tells_runs_apart(tmp_path):
     table = figures.table_of_plan(studies.plan(study, study.resolve("smoke"), Store(tmp_path)))
     assert {"CNN-4", "CNN-4, no BatchNorm"} <= set(table["model"]) and set(table["optimiser"]) == {"LION", "SGD"}
-    assert set(table["steps"]) == {"24", "6", "12", "3"}
+    assert set(table["steps"]) == {"24", "6", "12", "3", "2"}

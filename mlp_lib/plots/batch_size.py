@@ -17,7 +17,7 @@ from mlp_lib.plots.style import DASHES, FAMILY_COLOURS, WIDTH
 from mlp_lib.records import curves
 from mlp_lib.rules import by_seed
 from mlp_lib.stats import Estimate, paired_difference, t_interval
-from mlp_lib.studies.batch_size import CNN, COSINE, JUDGE, JUDGED, MLP, PLAIN_CNN, VIT, Cell
+from mlp_lib.studies.batch_size import BEYOND, CNN, COSINE, JUDGE, JUDGED, MLP, PLAIN_CNN, VIT, Cell
 
 LOOKS = {
     MLP: dict(color=FAMILY_COLOURS["B-MLP"], marker="o"),
@@ -26,7 +26,9 @@ LOOKS = {
     VIT: dict(color=FAMILY_COLOURS["ViT"], marker="^"),
 }
 BUDGETS = {"epochs": "equal epochs", "steps": "equal steps"}  # a panel each
-LINES = BUDGETS | {COSINE.budget: "equal epochs, cosine schedule"}  # what a row is called
+LINES = BUDGETS | {  # what a row is called
+    COSINE.budget: "equal epochs, cosine schedule", BEYOND.budget: "equal epochs, beyond",
+}  # fmt: skip
 NAMES = {"lion": "LION", "sgd": "SGD", "adamw": "AdamW"}
 CHANGE, TUNED = "largest - smallest, points [95%]", "tuned for each batch size"  # a column; of a column
 THEORY = {  # what a panel shows: the measure and its value, or a column of the frame
@@ -39,10 +41,11 @@ THEORY = {  # what a panel shows: the measure and its value, or a column of the 
 def test_error(tuned: pd.DataFrame, optimizers: Sequence[str] = (JUDGE,)) -> Figure:
     """Test error at the tuned learning rate against batch size, a line an architecture, 95% t-intervals between seeds;
     a row of panels an optimiser, equal epochs left and equal steps right."""
+    drawn = _joined(tuned)
     figure, axes = plt.subplots(len(optimizers), 2, figsize=(WIDTH, 3.2 * len(optimizers)), sharey=True, squeeze=False)
     for row, optimizer in zip(axes, optimizers, strict=True):
         for axis, (budget, title) in zip(row, BUDGETS.items(), strict=True):
-            rows = tuned[(tuned["optimizer"] == optimizer) & (tuned["budget"] == budget)]
+            rows = drawn[(drawn["optimizer"] == optimizer) & (drawn["budget"] == budget)]
             for architecture, look in LOOKS.items():
                 cell = rows[rows["architecture"] == architecture]
                 _line(axis, {b: 100 - _accuracies(c) for b, c in cell.groupby("batch_size")}, architecture, look)
@@ -59,7 +62,7 @@ def validation_against_lr(cells: Iterable[Cell]) -> Figure:
     """Validation accuracy at every learning rate that was tried, a line a batch size: a vertical line through a panel
     is what one fixed learning rate would have compared. LION at equal epochs; one seed, that of the choice."""
     figure, axes = plt.subplots(1, len(JUDGED), figsize=(WIDTH, 3.2), sharey=True)
-    cells = [cell for cell in cells if cell.optimizer == JUDGE and cell.budget == "epochs"]
+    cells = [cell for cell in cells if cell.optimizer == JUDGE and cell.budget in ("epochs", BEYOND.budget)]
     shades = _shades({cell.batch_size for cell in cells})
     for axis, architecture in zip(axes, JUDGED, strict=True):
         for cell in cells:
@@ -78,8 +81,8 @@ def error_by_length(tuned: pd.DataFrame) -> Figure:
     """Validation error against batch size, a line a training length: points of the learning curves of LION's runs at
     equal epochs, whose learning rate was chosen for the last of them. Means over seeds."""
     figure, axes = plt.subplots(1, len(JUDGED), figsize=(WIDTH, 3.2), sharey=True)
-    rows = tuned[(tuned["optimizer"] == JUDGE) & (tuned["budget"] == "epochs") & (tuned["status"] == "ok")]
-    points = curves(rows)
+    rows = _joined(tuned)
+    points = curves(rows[(rows["optimizer"] == JUDGE) & (rows["budget"] == "epochs") & (rows["status"] == "ok")])
     if "val_top1" not in points:
         points = pd.DataFrame(columns=["architecture", "epoch", "batch_size", "val_top1"])
     shades = _shades(points["epoch"].unique())
@@ -122,7 +125,8 @@ def theory(tuned: pd.DataFrame) -> Figure:
     """Gradient noise scale, top Hessian eigenvalue and training loss at the end of training against batch size, for
     LION; solid at equal epochs, dashed at equal steps, 95% t-intervals between seeds, on the axis that is drawn."""
     figure, axes = plt.subplots(1, len(THEORY), figsize=(WIDTH, 3.4))
-    rows = tuned[(tuned["optimizer"] == JUDGE) & tuned["architecture"].isin(JUDGED) & tuned["budget"].isin(BUDGETS)]
+    rows = _joined(tuned)
+    rows = rows[(rows["optimizer"] == JUDGE) & rows["architecture"].isin(JUDGED) & rows["budget"].isin(BUDGETS)]
     rows = rows[rows["status"] == "ok"]
     for axis, (label, where) in zip(axes, THEORY.items(), strict=True):
         for (architecture, budget), part in rows.groupby(["architecture", "budget"], sort=False):
@@ -198,11 +202,12 @@ def lines_left_out(tuned: pd.DataFrame) -> str:
 
 def _lines(tuned: pd.DataFrame) -> Iterator[tuple[dict, pd.DataFrame, list[int], list[pd.Series]]]:
     """Every line: what it is called, its rows, the smallest and the largest batch size of its preset, and the test
-    accuracies at these, by seed."""
+    accuracies at these, by seed. The batch sizes beyond the judged ones have lines, and ends, of their own."""
     keys = [key for key in ("preset", "optimizer", "budget", "architecture") if key in tuned]
     for values, part in tuned.groupby(keys, sort=False):
         line = dict(zip(keys, values, strict=True))
-        alike = tuned[tuned["preset"] == line["preset"]] if "preset" in line else tuned
+        alike = tuned[(tuned["budget"] == BEYOND.budget) == (line["budget"] == BEYOND.budget)]
+        alike = alike[alike["preset"] == line["preset"]] if "preset" in line else alike
         ends = [alike["batch_size"].min(), alike["batch_size"].max()]
         yield line, part, ends, [by_seed(part, batch_size=size) for size in ends]
 
@@ -281,6 +286,11 @@ def probes_flagged(probes: pd.DataFrame) -> tuple[int, int, int]:
     before their gradient was as small as asked."""
     found = [m for row in probes.to_dict("records") for name, m in _measures(row).items() if name.startswith("probe_")]
     return len(found), sum(m["at_edge"] for m in found), sum(not m["converged"] for m in found)
+
+
+def _joined(tuned: pd.DataFrame) -> pd.DataFrame:
+    """The batch sizes beyond the judged ones at the ends of the line that they are the ends of: equal epochs."""
+    return tuned.assign(budget=tuned["budget"].replace(BEYOND.budget, "epochs"))
 
 
 def _measured(rows: pd.DataFrame, where: str | tuple[str, str]) -> pd.Series:

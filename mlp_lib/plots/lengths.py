@@ -12,7 +12,7 @@ import pandas as pd
 from mlp_lib.records import FINISHED, curves
 from mlp_lib.rules import by_seed
 from mlp_lib.stats import Estimate, paired_difference, t_interval
-from mlp_lib.studies.batch_size import COSINE, JUDGE, JUDGED
+from mlp_lib.studies.batch_size import BEYOND, COSINE, JUDGE, JUDGED
 
 BEST = "each run's best point"
 CHANGE = "largest - smallest, points [95%]"
@@ -127,8 +127,9 @@ def _runs(tuned: pd.DataFrame, budget: str) -> pd.DataFrame:
 
 
 def _ends(tuned: pd.DataFrame) -> tuple[int, int]:
-    """The largest and the smallest batch size."""
-    return int(tuned["batch_size"].max()), int(tuned["batch_size"].min())
+    """The largest and the smallest batch size, of the judged ones."""
+    sizes = tuned.loc[tuned["budget"] != BEYOND.budget, "batch_size"]
+    return int(sizes.max()), int(sizes.min())
 
 
 def _sign(change: Estimate) -> int:

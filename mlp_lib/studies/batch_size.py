@@ -5,8 +5,9 @@ run takes as many updates). Each cell's learning rate is chosen on validation at
 then fresh seeds are run at the choice. Beside them the paper's own protocol: LION at one learning rate for all batch
 sizes, on one data set, judged by a linear probe on another; and the same with the learning rate tuned per batch size.
 
-A control judges nothing, and was added when the verdict was known: equal epochs once more with a cosine schedule. At a
+Two things judge nothing, and were added when the verdict was known. Equal epochs once more with a cosine schedule: at a
 constant learning rate small batches take many steps after their best one; a rate that falls to zero ends differently.
+And equal epochs at batch sizes beyond the judged ones, as far as the paper's own range.
 
 Lines of cells are finished in the order of `Preset.lines`, so that an interrupted study has whole lines. Subsets are
 multiples of the batch sizes: no example is dropped, and equal epochs are equal numbers of examples.
@@ -55,7 +56,7 @@ class Lines(NamedTuple):
     """Lines of the figure that are finished together: every batch size of these architectures."""
 
     optimizer: str
-    budget: str  # epochs or steps; cosine: epochs, with a learning rate that falls to zero
+    budget: str  # epochs or steps; cosine: epochs, with a learning rate that falls to zero; beyond: epochs, other sizes
     architectures: tuple[str, ...]
 
 
@@ -78,6 +79,7 @@ class Preset:
     target: str
     judged_seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
     seeds: tuple[int, ...] = (0, 1, 2)  # of every other cell
+    sizes_beyond: tuple[int, ...] = ()  # batch sizes outside the judged ones, of the lines `BEYOND`
 
     @property
     def steps(self) -> int:
@@ -97,12 +99,14 @@ class Preset:
 
 EVERYWHERE = (Lines(JUDGE, "epochs", JUDGED), Lines(JUDGE, "epochs", (PLAIN_CNN, VIT)))
 COSINE = Lines(JUDGE, "cosine", JUDGED)
+BEYOND = Lines(JUDGE, "beyond", JUDGED)
 PRESETS = {
     "smoke": Preset(
         dataset="digits", subset=384, mlp="B-2/Wi-32", cnn="CNN-4", vit="ViT-32x1/4", batch_sizes=(32, 128), epochs=2,
-        shared_batch=128, lines=(*EVERYWHERE, COSINE, Lines("lion", "steps", JUDGED), Lines("sgd", "epochs", (MLP,))),
+        shared_batch=128, lines=(*EVERYWHERE, COSINE, BEYOND, Lines("lion", "steps", JUDGED),
+                           Lines("sgd", "epochs", (MLP,))),
         upstream="digits", upstream_subset=384, upstream_epochs=(1, 2), target="digits", judged_seeds=(0, 1),
-        seeds=(0, 1),
+        seeds=(0, 1), sizes_beyond=(384,),
     ),
     "laptop": Preset(
         dataset="cifar10", subset=10_240, mlp="B-6/Wi-256", cnn="CNN-16", vit="ViT-64x2/8",
@@ -114,9 +118,11 @@ PRESETS = {
     "overnight": Preset(
         dataset="cifar10", subset=16_384, mlp="B-6/Wi-256", cnn="CNN-16", vit="ViT-64x2/8",
         batch_sizes=(64, 256, 1024, 4096), epochs=30, shared_batch=1024,
-        lines=(*EVERYWHERE, COSINE, Lines("lion", "steps", JUDGED), Lines("sgd", "epochs", ARCHITECTURES),
-               Lines("adamw", "epochs", (MLP, CNN, PLAIN_CNN))),  # a ViT as well would be more than a night
+        lines=(*EVERYWHERE, COSINE, Lines("lion", "steps", JUDGED), BEYOND,
+               # all four of either would be more than a night
+               Lines("sgd", "epochs", (MLP, CNN, PLAIN_CNN)), Lines("adamw", "epochs", JUDGED)),
         upstream="cifar100", upstream_subset=16_384, upstream_epochs=(10, 30), target="cifar10",
+        sizes_beyond=(32, 16_384),
     ),
     "gpu": Preset(
         dataset="cifar10", subset=32_768, mlp="B-6/Wi-1024", cnn="CNN-64", vit="ViT-192x6/8",
@@ -147,7 +153,7 @@ class Cell:
 
     architecture: str
     optimizer: str
-    budget: str  # epochs, steps or cosine; upstream: fixed or tuned
+    budget: str  # that of its `Lines`; upstream: fixed or tuned
     batch_size: int
     choice: Choice
     runs: tuple[Run, ...]
@@ -200,6 +206,8 @@ def resolve(preset: str, **changes: Any) -> Preset:
     optimizers = changes.pop("optimizers", None)
     changes["judged_seeds"] = changes.get("seeds")
     chosen = parameters.preset_with(PRESETS, preset, changes)
+    if any(changes.get(name) is not None for name in ("dataset", "subset", "batch_sizes")):
+        chosen = replace(chosen, sizes_beyond=())  # they go with the preset's own numbers
     if len(chosen.batch_sizes) < 2:
         raise UserError(f"batch_sizes={list(chosen.batch_sizes)}: the chapter compares batch sizes; name at least two")
     if optimizers is not None:
@@ -258,7 +266,7 @@ def _candidates(preset: Preset, lines: Lines) -> list[Candidate]:
     found = []
     for architecture in lines.architectures:
         judged = architecture in JUDGED and lines.optimizer == JUDGE and lines.budget == "epochs"
-        for batch_size in preset.batch_sizes:
+        for batch_size in preset.sizes_beyond if lines.budget == BEYOND.budget else preset.batch_sizes:
             lrs = grid_of(lines.optimizer, architecture, batch_size)
             run = preset.base(architecture).but(batch_size=batch_size, optimizer=lines.optimizer, lr=lrs[1])
             if lines.budget == "steps":
