@@ -88,6 +88,12 @@ def test_sizes_beyond_lengthen_the_lines_and_leave_the_ends_that_are_judged():
     assert set(lengths.changes_by_length(results.tuned)["means"].iloc[0]) == set(whole[1:-1])
 
 
+def test_optimisers_without_equal_steps_stand_in_one_row():
+    results = study.collect(study.resolve("overnight"), not_run)
+    panels = [axis.get_title() for axis in figures.test_error(results.tuned, ("sgd", "adamw")).axes]
+    assert panels == ["SGD, equal epochs", "AdamW, equal epochs"]
+
+
 def test_changes_between_batch_sizes_are_paired_by_seed_and_read_by_their_intervals():
     rows = []
     top1 = {"B-MLP": {64: 50.0, 256: 52.0, 1024: 49.0}, "CNN": {64: 60.0, 256: 60.0, 1024: 53.0}}

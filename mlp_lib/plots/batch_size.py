@@ -40,18 +40,21 @@ THEORY = {  # what a panel shows: the measure and its value, or a column of the 
 
 def test_error(tuned: pd.DataFrame, optimizers: Sequence[str] = (JUDGE,)) -> Figure:
     """Test error at the tuned learning rate against batch size, a line an architecture, 95% t-intervals between seeds;
-    a row of panels an optimiser, equal epochs left and equal steps right."""
-    drawn = _joined(tuned)
-    figure, axes = plt.subplots(len(optimizers), 2, figsize=(WIDTH, 3.2 * len(optimizers)), sharey=True, squeeze=False)
-    for row, optimizer in zip(axes, optimizers, strict=True):
-        for axis, (budget, title) in zip(row, BUDGETS.items(), strict=True):
-            rows = drawn[(drawn["optimizer"] == optimizer) & (drawn["budget"] == budget)]
-            for architecture, look in LOOKS.items():
-                cell = rows[rows["architecture"] == architecture]
-                _line(axis, {b: 100 - _accuracies(c) for b, c in cell.groupby("batch_size")}, architecture, look)
-            axis.set_title(f"{NAMES[optimizer]}, {title}")
-            _batch_axis(axis, tuned["batch_size"])
-        row[0].set_ylabel("test error (%)")
+    a row of panels an optimiser, equal epochs left and equal steps right; one row for all where there is one budget."""
+    drawn = _joined(tuned[tuned["optimizer"].isin(optimizers)])
+    budgets = [budget for budget in BUDGETS if (drawn["budget"] == budget).any()] or [*BUDGETS]
+    panels = [(optimizer, budget) for optimizer in optimizers for budget in budgets]
+    rows, columns = (len(optimizers), len(budgets)) if len(budgets) > 1 else (1, len(optimizers))
+    figure, axes = plt.subplots(rows, columns, figsize=(WIDTH, 3.2 * rows), sharey=True, squeeze=False)
+    for axis, (optimizer, budget) in zip(axes.flat, panels, strict=True):
+        panel = drawn[(drawn["optimizer"] == optimizer) & (drawn["budget"] == budget)]
+        for architecture, look in LOOKS.items():
+            cell = panel[panel["architecture"] == architecture]
+            _line(axis, {b: 100 - _accuracies(c) for b, c in cell.groupby("batch_size")}, architecture, look)
+        axis.set_title(f"{NAMES[optimizer]}, {BUDGETS[budget]}")
+        _batch_axis(axis, drawn["batch_size"])
+    for axis in axes[:, 0]:
+        axis.set_ylabel("test error (%)")
     _possible(axes.flat)  # when all is drawn: the panels share their axis, and a limit that is set no longer moves
     _legend(axes[0, 0])
     plt.close(figure)
