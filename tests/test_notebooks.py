@@ -117,3 +117,12 @@ def test_claims_page_quotes_a_verdict_of_every_claim_and_its_chapter(tmp_path, m
     tables = "".join(o.data.get("text/html", "") for o in outputs if "data" in o)
     assert tables.count("<strong>not tested</strong>") == 15 and tables.count('href="rq1-from-scratch.html"') == 3
     assert not (tmp_path / "runs").exists()  # train=True, and still nothing is trained
+
+
+@pytest.mark.parametrize("notebook", [path for path in NOTEBOOKS if path.stem.startswith("rq")], ids=lambda p: p.stem)
+def test_a_chapter_answers_first_and_with_glued_values_only(notebook):
+    cells = nbformat.read(notebook, 4).cells
+    _, _, answer = cells[0].source.partition("```{admonition} In short")
+    said = set(re.findall(r"\{glue:text\}`([^`:]+)`", answer))
+    assert said, f"{notebook.stem}: the first cell has no answer in short"
+    assert not re.findall(r"\d+\.\d", re.sub(r"`[^`]*`", "", answer))  # a result is glued

@@ -70,10 +70,16 @@ def reading_by_length(tuned: pd.DataFrame, architecture: str) -> str:
         epochs = [f"{row.epoch:g}" for row in lengths.itertuples() if _sign(row.change) == sign]
         if epochs:
             words.append(f"{verdict} after {', '.join(epochs)} {'epoch' if epochs == ['1'] else 'epochs'}")
-    best = rows[rows["epoch"] == BEST]
-    if len(best):
-        words.append(f"each at its own best point it differs by {best['change'].iloc[0].text()} points")
+    if (best := change_at_best(tuned, architecture)).interval:
+        words.append(f"each at its own best point it differs by {best.text()} points")
     return "; ".join(words) or "not run"
+
+
+def change_at_best(tuned: pd.DataFrame, architecture: str) -> Estimate:
+    """Validation top-1 at the largest batch size minus that at the smallest, each run at its best point."""
+    rows = changes_by_length(tuned)
+    found = rows[(rows["architecture"] == architecture) & (rows["epoch"] == BEST)]["change"]
+    return found.iloc[0] if len(found) else t_interval([])
 
 
 def changes_under_cosine(tuned: pd.DataFrame) -> dict[tuple[str, str], Estimate]:
