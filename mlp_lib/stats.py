@@ -57,6 +57,31 @@ def paired_difference(first, second, level: float = 0.95) -> Estimate:
     return t_interval(_paired(first, second), level)
 
 
+def paired_ratio(first, second) -> Estimate:
+    """Geometric mean of first / second over the seeds that both have, with the t-interval of the logarithms. Both are
+    pandas Series of positive values indexed by seed."""
+    logs = paired_difference(np.log(first), np.log(second))
+    ends = logs.interval and (float(np.exp(logs.interval[0])), float(np.exp(logs.interval[1])))
+    return Estimate(float(np.exp(logs.mean)), ends, logs.n)
+
+
+def at_best_of_others(curves):
+    """Each run's value at the point where the mean of the *other* runs is highest (the first of equals): the best point
+    of a training, chosen without looking at the run that is read there.
+
+    A run's own maximum is too high by the noise of its points, and the more so the more of them compete: a curve that
+    has long been flat gains more by it than one that still rises, whose best point is its last.
+
+    curves: pandas DataFrame, a row a run, a column a point; columns that any run lacks are left out. Returns a Series
+    by row; empty for fewer than two runs, which choose nothing for each other.
+    """
+    curves = curves.dropna(axis="columns")
+    if len(curves) < 2 or curves.columns.empty:
+        return curves.iloc[:0].max(axis="columns")
+    best = {run: curves.drop(index=run).mean().idxmax() for run in curves.index}
+    return curves.apply(lambda row: row[best[row.name]], axis="columns")
+
+
 def paired_equivalence(first, second, margin: float, alpha: float = 0.05) -> Equivalence:
     """Is first - second, over the seeds that both have, within +-margin? Two one-sided t-tests (Schuirmann 1987).
 

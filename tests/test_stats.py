@@ -5,7 +5,14 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from mlp_lib.stats import Estimate, paired_difference, paired_equivalence, t_interval
+from mlp_lib.stats import (
+    Estimate,
+    at_best_of_others,
+    paired_difference,
+    paired_equivalence,
+    paired_ratio,
+    t_interval,
+)
 
 
 def test_student_sleep_data():
@@ -90,3 +97,26 @@ def test_equivalence_of_few_or_equal_values():
 def test_a_level_other_than_95_percent_is_written_out():
     assert t_interval([1.0, 2.0, 3.0], 0.9).text() == "2.0 [0.3, 3.7] (90%) n=3"
     assert t_interval([1.0, 2.0, 3.0]).text() == "2.0 [-0.5, 4.5] n=3"
+
+
+def test_a_ratio_is_geometric():
+    first, second = pd.Series({0: 8.0, 1: 2.0, 2: 5.0}), pd.Series({1: 1.0, 0: 1.0, 3: 1.0})
+    found = paired_ratio(first, second)
+    assert found.mean == pytest.approx(4) and found.n == 2  # of 8 and 2
+    half = stats.t.ppf(0.975, 1) * np.log([8, 2]).std(ddof=1) / np.sqrt(2)
+    assert found.interval == pytest.approx((4 / np.exp(half), 4 * np.exp(half)))
+
+
+def test_the_best_point_is_chosen_by_the_other_runs():
+    curves = pd.DataFrame({1: [10.0, 40.0, 12.0], 2: [30.0, 20.0, 31.0], 3: [29.0, 21.0, 20.0]}, index=[7, 8, 9])
+    # others of 7: 26, 25.5, 20.5; of 8: 11, 30.5, 24.5; of 9: 25, 25, 25
+    assert at_best_of_others(curves).to_dict() == {7: 10.0, 8: 20.0, 9: 12.0}
+    assert at_best_of_others(curves.assign(late=[np.nan, 90.0, 90.0])).to_dict() == {7: 10.0, 8: 20.0, 9: 12.0}
+    assert at_best_of_others(curves.iloc[:1]).empty and at_best_of_others(pd.DataFrame()).empty
+
+
+def test_the_best_point_chosen_so_does_not_gain_by_noise():
+    noise = np.random.default_rng(0).normal(size=(4000, 20))  # flat curves: the best point is worth nothing
+    picked = [at_best_of_others(pd.DataFrame(noise[i : i + 4])) for i in range(0, 4000, 4)]
+    assert abs(pd.concat(picked).mean()) < 4 * noise.std() / np.sqrt(4000)
+    assert noise.max(axis=1).mean() > 1.5  # each run's own would be worth that

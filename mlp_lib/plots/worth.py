@@ -10,7 +10,7 @@ import pandas as pd
 
 from mlp_lib.records import FINISHED, curves
 from mlp_lib.rules import MLPS, by_seed
-from mlp_lib.stats import Estimate, paired_difference
+from mlp_lib.stats import Estimate, paired_difference, paired_ratio
 
 NONE = Estimate(float("nan"), None, 0)
 SHARES = {1.0: "all", 1 / 2: "half", 1 / 4: "a quarter", 1 / 8: "an eighth"}  # of the MLP's compute: one level each
@@ -129,16 +129,10 @@ def worths(frame: pd.DataFrame, share: float = 1.0) -> list[Worth]:
         reached, seeds = int(np.isfinite(own["compute"]).sum()), int(runs["status"].isin(FINISHED).sum())
         difference = paired_difference(by_seed(frame, family=label), by_seed(frame, family=best))
         # Leaving out the seeds that never arrive would flatter the family, so it is all of them or no ratio.
-        ratio = _ratio(mlp["compute"], own["compute"]) if 0 < reached == seeds else NONE
+        ratio = paired_ratio(mlp["compute"], own["compute"]) if 0 < reached == seeds else NONE
         firsts = bool(own["at_first"].any()), bool(mlp["at_first"].any())
         beside.append(Worth(label, difference, ratio, reached, seeds, *firsts))
     return beside
-
-
-def _ratio(mlp: pd.Series, own: pd.Series) -> Estimate:
-    logs = paired_difference(np.log(mlp), np.log(own))
-    ends = logs.interval and (float(np.exp(logs.interval[0])), float(np.exp(logs.interval[1])))
-    return Estimate(float(np.exp(logs.mean)), ends, logs.n)
 
 
 def sides(found: list[Worth]) -> dict[str, str]:
