@@ -238,6 +238,12 @@ def curves(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def measures_of(row: dict) -> dict:
+    """The measures of a frame's row; none of a run without a record."""
+    found = row.get("measures")
+    return found if isinstance(found, dict) else {}
+
+
 def merge(source: Path, store: Store) -> tuple[list[Path], int]:
     """Copy the records below `source` into `store`. Keys are computed anew; a second record of a run is kept beside
     the first as a replicate. Returns the files written and how many records were there already.

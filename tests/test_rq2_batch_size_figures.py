@@ -7,7 +7,7 @@ import pytest
 from test_rq2_batch_size import Fake
 
 from mlp_lib import studies
-from mlp_lib.plots import arrival, lengths
+from mlp_lib.plots import arrival, lengths, probes, schedules, theory
 from mlp_lib.plots import batch_size as figures
 from mlp_lib.records import Store
 from mlp_lib.stats import t_interval
@@ -62,10 +62,10 @@ def test_other_figures_show_what_the_records_say(laptop):
     lengths = figures.error_by_length(results.tuned).axes[0]
     assert {line.get_label() for line in lengths.lines} == {"epoch 1", "epoch 2"}  # the made-up curves
     assert lengths.lines[0].get_ydata().tolist() == pytest.approx([70.0] * 3)
-    probes = figures.probe_error(results.probes).axes[0]
-    assert line_of(probes, "tuned lr, 3 epochs")[1] == pytest.approx([49.9, 51.9, 53.9])
-    assert line_of(probes, "one lr, 3 epochs")[1][0] > 49.9
-    scale, curvature, loss = figures.theory(results.tuned).axes
+    error = probes.probe_error(results.probes).axes[0]
+    assert line_of(error, "tuned lr, 3 epochs")[1] == pytest.approx([49.9, 51.9, 53.9])
+    assert line_of(error, "one lr, 3 epochs")[1][0] > 49.9
+    scale, curvature, loss = theory.theory(results.tuned).axes
     assert line_of(scale, "CNN, equal epochs")[1] == pytest.approx([6400, 25600, 102400])
     assert line_of(curvature, "B-MLP, equal steps")[1] == pytest.approx([50] * 3)
     assert line_of(loss, "B-MLP, equal epochs")[1] == pytest.approx([1] * 3)
@@ -76,14 +76,14 @@ def test_sizes_beyond_lengthen_the_lines_and_leave_the_ends_that_are_judged():
     whole, judged = [32, 64, 256, 1024, 4096, 16_384], [64, 4096]
     epochs, steps = figures.test_error(results.tuned).axes
     assert line_of(epochs, "B-MLP")[0] == whole and line_of(steps, "B-MLP")[0] == whole[1:-1]
-    assert line_of(figures.theory(results.tuned).axes[0], "CNN, equal epochs")[0] == whole
+    assert line_of(theory.theory(results.tuned).axes[0], "CNN, equal epochs")[0] == whole
     assert figures.error_by_length(results.tuned).axes[0].lines[0].get_xdata().tolist() == whole
     table = figures.table_of_differences(results.tuned).set_index(["optimiser", "budget", "architecture"])
     sizes = table["batch sizes"].map(lambda text: [int(part.replace(",", "")) for part in text.split(" and ")])
     assert sizes["LION", "equal epochs", "B-MLP"] == sizes["AdamW", "equal epochs", "CNN"] == judged
     assert sizes["LION", "equal epochs, beyond", "B-MLP"] == [32, 16_384]
     assert figures.change_of(results.tuned, "B-MLP").mean == pytest.approx(-6)  # a point a doubling, 64 to 4,096
-    under = lengths.changes_under_cosine(results.tuned)
+    under = schedules.changes(results.tuned)
     assert [change.mean for change in under.values()] == pytest.approx([-6] * 4)
     assert set(lengths.changes_by_length(results.tuned)["means"].iloc[0]) == set(whole[1:-1])
 
@@ -125,7 +125,7 @@ def test_a_noise_scale_that_could_not_be_had_is_counted(laptop):
     _, results = laptop
     measured = results.tuned[results.tuned["optimizer"] == "lion"].drop_duplicates("key").copy()
     measured["measures"] = [{"gradient_noise": {"noise_scale": None if i < 2 else 5.0}} for i in range(len(measured))]
-    assert figures.noise_left_out(measured) == (len(measured), 2)
+    assert theory.noise_left_out(measured) == (len(measured), 2)
 
 
 def test_the_intervals_of_noise_scales_are_of_their_logarithms(laptop):
@@ -133,7 +133,7 @@ def test_the_intervals_of_noise_scales_are_of_their_logarithms(laptop):
     cell = results.tuned[(results.tuned["optimizer"] == "lion") & (results.tuned["architecture"] == "CNN")].copy()
     scales = [10.0 ** (run % 3) for run in range(len(cell))]
     cell["measures"] = [{"gradient_noise": {"noise_scale": scale}} for scale in scales]
-    axis = figures.theory(cell).axes[0]
+    axis = theory.theory(cell).axes[0]
     sizes, means, _, _ = line_of(axis, "CNN, equal epochs")
     for size, mean in zip(sizes, means, strict=True):
         own = cell[(cell["budget"] == "epochs") & (cell["batch_size"] == size)]["measures"]
@@ -153,9 +153,9 @@ def test_tables_give_paired_differences_and_choices(laptop):
     other = results.frame[results.frame["batch_size"] < 1024].assign(preset="overnight")
     both = figures.table_of_differences(pd.concat([results.frame.assign(preset="laptop"), other]))
     assert both["batch sizes"].tolist() == ["64 and 1,024"] * 2 + ["64 and 256"] * 2  # each preset has its own ends
-    probes = figures.table_of_probes(results.probes)
-    assert probes["learning rate"].tolist() == ["5e-05"] * 2 + ["tuned for each batch size"] * 2
-    assert probes["largest - smallest, points [95%]"].iloc[-1].startswith("-4.0 [-4.0, -4.0] n=3")
+    probed = probes.table_of_probes(results.probes)
+    assert probed["learning rate"].tolist() == ["5e-05"] * 2 + ["tuned for each batch size"] * 2
+    assert probed["largest - smallest, points [95%]"].iloc[-1].startswith("-4.0 [-4.0, -4.0] n=3")
     choices = figures.table_of_choices((*results.cells, *results.upstream_cells))
     assert len(choices) == 14 * 3 + 6 and set(choices["at edge"]) == {"no"}
     assert choices["lr: validation top-1 %"][0].count(":") == 3
@@ -199,14 +199,52 @@ def test_with_nothing_run_everything_is_still_drawn():
     results = study.collect(grid, not_run)
     drawn = [
         figures.test_error(results.tuned, ("lion", "sgd", "adamw")), figures.validation_against_lr(results.cells),
-        figures.error_by_length(results.tuned), figures.probe_error(results.probes), figures.theory(results.tuned),
+        figures.error_by_length(results.tuned), probes.probe_error(results.probes), theory.theory(results.tuned),
     ]  # fmt: skip
     assert not any(axis.lines or axis.containers for figure in drawn for axis in figure.axes)
     assert set(figures.table_of_differences(results.tuned)["largest - smallest, points [95%]"]) == {"not run"}
     assert figures.lines_left_out(results.tuned) == ("LION and SGD at equal epochs; LION and SGD at equal steps")
     assert figures.change_of(results.tuned, "ViT").n == 0 and figures.change_of(results.tuned.iloc[:0], "ViT").n == 0
-    assert set(figures.table_of_probes(results.probes)["largest - smallest, points [95%]"]) == {"not run"}
-    assert set(figures.table_of_choices(results.cells)["chosen"]) == {"open"}
+    assert set(probes.table_of_probes(results.probes)["largest - smallest, points [95%]"]) == {"not run"}
+    for table in (figures.table_of_choices(results.cells), figures.table_of_rates(results.cells)):
+        assert table.iloc[0].tolist() == ["not run"]
+    assert figures.margins(results.cells, "B-MLP") == "not run"
+    assert set(theory.table_of_ratios(results.tuned).iloc[:, 2:].values.flat) == {"not run"}
+    assert {change.n for change in probes.changes(results.probes).values()} == {0}
+    assert schedules.table_of_interactions(results.tuned)["cosine - constant"].unique() == ["not run"]
+    assert "there is no larger batch size" in schedules.at_equal_fit(results.tuned, "B-MLP")
+
+
+def test_the_rates_move_by_the_rule_of_their_grids_where_the_middle_is_best(laptop):
+    _, results = laptop
+    table = figures.table_of_rates(results.cells).set_index(["optimiser", "architecture"])
+    assert table.loc[("LION", "B-MLP"), "exponent"] == "0.25" and table.loc[("SGD", "B-MLP"), "exponent"] == "0.50"
+    assert table.loc[("LION", "CNN"), "batch: chosen lr"] == "64: 0.0014, 256: 0.002, 1,024: 0.0028"
+    assert table.loc[("LION", "CNN"), "lr × steps, smallest and largest"] == "0.67 and 0.084"  # of 480 and 30 steps
+    assert figures.margins(results.cells, "CNN") == "5.5 at 64, 5.5 at 256, 5.5 at 1,024"  # 5 ln 3
+
+
+def test_ratios_to_the_smallest_batch_are_paired_and_geometric():
+    rows = [dict(architecture="B-MLP", optimizer="lion", budget=budget, batch_size=size, seed=seed, status="ok",
+                 train_top1=90.0 + seed, measures={"sharpness": {"top_eigenvalue": (size / 64) ** -0.5 * 10.0**seed}})
+            for budget, size in (("epochs", 64), ("epochs", 256), ("beyond", 16)) for seed in (0, 1)]  # fmt: skip
+    table = theory.table_of_ratios(pd.DataFrame(rows))
+    assert table.columns[2:].tolist() == ["256 / 64"]  # what the verdict compares
+    own = table[table["architecture"] == "B-MLP"].set_index("quantity")["256 / 64"]
+    assert own["top Hessian eigenvalue"] == "0.50 [0.50, 0.50] n=2"  # seeds differ tenfold
+    assert own["training top-1 at the larger one (%)"] == "90.5"
+
+
+def test_the_probes_table_says_what_the_features_come_from_and_readings_what_an_interval_shows(laptop):
+    _, results = laptop
+    moved = probes.changes(results.probes)
+    assert moved["B-MLP", "tuned"].mean == pytest.approx(-4) and probes.reading(moved["B-MLP", "tuned"]) == "worse"
+    assert probes.reading(t_interval([1.0, 1.1])) == "better" and probes.reading(t_interval([1.0])) == "not run"
+    assert probes.reading(t_interval([1.0, -1.0])).startswith("neither")
+    marked = results.probes.assign(at_edge=results.probes["batch_size"] == 64)
+    table = probes.table_of_probes(marked)
+    assert set(table["lr at an edge"]) == {"64"} and table["upstream top-1 %"].iloc[-1] == "60.1 and 56.1"
+    assert "B-MLP 98.0" in arrival.fit_at_the_largest(results.tuned.assign(train_top1=98.0))
 
 
 def test_the_plan_names_what_tells_runs_apart(tmp_path):

@@ -7,6 +7,7 @@ from itertools import pairwise
 
 import pandas as pd
 
+from mlp_lib.plots import tables
 from mlp_lib.rules import by_seed
 from mlp_lib.stats import Estimate, paired_difference
 from mlp_lib.studies.batch_size import JUDGE, JUDGED
@@ -56,6 +57,14 @@ def table_of_changes(tuned: pd.DataFrame) -> pd.DataFrame:
         }
         for row in changes(tuned).itertuples()
     )
+
+
+def fit_at_the_largest(tuned: pd.DataFrame) -> str:
+    """For a sentence: each architecture's training top-1 in percent at the largest judged batch size, over seeds."""
+    rows = tuned[(tuned["optimizer"] == JUDGE) & (tuned["budget"] == "epochs")]
+    rows = rows[rows["batch_size"] == rows["batch_size"].max()]
+    found = {name: tables.percent(cell, "train_top1") for name, cell in rows.groupby("architecture", sort=False)}
+    return ", ".join(f"{name} {value}" for name, value in found.items())
 
 
 def reading(test: Estimate, loss: Estimate) -> str:

@@ -30,18 +30,13 @@ LINES = BUDGETS | {  # what a row is called
     COSINE.budget: "equal epochs, cosine schedule", BEYOND.budget: "equal epochs, beyond",
 }  # fmt: skip
 NAMES = {"lion": "LION", "sgd": "SGD", "adamw": "AdamW"}
-CHANGE, TUNED = "largest - smallest, points [95%]", "tuned for each batch size"  # a column; of a column
-THEORY = {  # what a panel shows: the measure and its value, or a column of the frame
-    "gradient noise scale (examples)": ("gradient_noise", "noise_scale"),
-    "top Hessian eigenvalue": ("sharpness", "top_eigenvalue"),
-    "training loss (nats)": "train_loss",
-}
+CHANGE = "largest - smallest, points [95%]"  # a column
 
 
 def test_error(tuned: pd.DataFrame, optimizers: Sequence[str] = (JUDGE,)) -> Figure:
     """Test error at the tuned learning rate against batch size, a line an architecture, 95% t-intervals between seeds;
     a row of panels an optimiser, equal epochs left and equal steps right; one row for all where there is one budget."""
-    drawn = _joined(tuned[tuned["optimizer"].isin(optimizers)])
+    drawn = joined(tuned[tuned["optimizer"].isin(optimizers)])
     budgets = [budget for budget in BUDGETS if (drawn["budget"] == budget).any()] or [*BUDGETS]
     panels = [(optimizer, budget) for optimizer in optimizers for budget in budgets]
     rows, columns = (len(optimizers), len(budgets)) if len(budgets) > 1 else (1, len(optimizers))
@@ -50,13 +45,13 @@ def test_error(tuned: pd.DataFrame, optimizers: Sequence[str] = (JUDGE,)) -> Fig
         panel = drawn[(drawn["optimizer"] == optimizer) & (drawn["budget"] == budget)]
         for architecture, look in LOOKS.items():
             cell = panel[panel["architecture"] == architecture]
-            _line(axis, {b: 100 - _accuracies(c) for b, c in cell.groupby("batch_size")}, architecture, look)
+            draw_line(axis, {b: 100 - _accuracies(c) for b, c in cell.groupby("batch_size")}, architecture, look)
         axis.set_title(f"{NAMES[optimizer]}, {BUDGETS[budget]}")
-        _batch_axis(axis, drawn["batch_size"])
+        batch_axis(axis, drawn["batch_size"])
     for axis in axes[:, 0]:
         axis.set_ylabel("test error (%)")
-    _possible(axes.flat)  # when all is drawn: the panels share their axis, and a limit that is set no longer moves
-    _legend(axes[0, 0])
+    possible(axes.flat)  # when all is drawn: the panels share their axis, and a limit that is set no longer moves
+    legend(axes[0, 0])
     plt.close(figure)
     return figure
 
@@ -75,7 +70,7 @@ def validation_against_lr(cells: Iterable[Cell]) -> Figure:
                           marker="o", markersize=4, label=f"batch {cell.batch_size:,}")  # fmt: skip
         axis.set(xscale="log", xlabel="learning rate", title=architecture)
     axes[0].set_ylabel("validation top-1 (%)")
-    _legend(axes[0])
+    legend(axes[0])
     plt.close(figure)
     return figure
 
@@ -84,7 +79,7 @@ def error_by_length(tuned: pd.DataFrame) -> Figure:
     """Validation error against batch size, a line a training length: points of the learning curves of LION's runs at
     equal epochs, whose learning rate was chosen for the last of them. Means over seeds."""
     figure, axes = plt.subplots(1, len(JUDGED), figsize=(WIDTH, 3.2), sharey=True)
-    rows = _joined(tuned)
+    rows = joined(tuned)
     points = curves(rows[(rows["optimizer"] == JUDGE) & (rows["budget"] == "epochs") & (rows["status"] == "ok")])
     if "val_top1" not in points:
         points = pd.DataFrame(columns=["architecture", "epoch", "batch_size", "val_top1"])
@@ -94,68 +89,11 @@ def error_by_length(tuned: pd.DataFrame) -> Figure:
             mean = 100 - part.groupby("batch_size")["val_top1"].mean()
             axis.plot(mean.index, mean, color=shades[epoch], marker="o", markersize=4, label=f"epoch {epoch:g}")
         axis.set_title(architecture)
-        _batch_axis(axis, tuned["batch_size"])
+        batch_axis(axis, tuned["batch_size"])
     axes[0].set_ylabel("validation error (%)")
-    _legend(axes[0])
+    legend(axes[0])
     plt.close(figure)
     return figure
-
-
-def probe_error(probes: pd.DataFrame) -> Figure:
-    """Test error of the linear probe against the batch size of the training that made the features: at one learning
-    rate for all (dashed, a line a training length) and at that tuned for each batch size (solid)."""
-    figure, axes = plt.subplots(1, len(JUDGED), figsize=(WIDTH, 3.2), sharey=True)
-    for axis, architecture in zip(axes, JUDGED, strict=True):
-        rows = probes[probes["architecture"] == architecture]
-        rows = rows.assign(error=100 - probe_accuracy(rows))
-        lengths = sorted(rows["epochs"].unique())
-        for (budget, epochs), part in rows.groupby(["budget", "epochs"], sort=False):
-            strong = 0.35 + 0.65 * (lengths.index(epochs) + 1) / len(lengths)
-            look = {**LOOKS[architecture], "ls": "-" if budget == "tuned" else "--", "alpha": strong,
-                    "mfc": None if budget == "tuned" else "white"}  # fmt: skip
-            name = f"{'tuned lr' if budget == 'tuned' else 'one lr'}, {epochs:g} epochs"
-            _line(axis, {b: c.set_index("seed")["error"] for b, c in part.groupby("batch_size")}, name, look)
-        axis.set_title(architecture)
-        _batch_axis(axis, probes["batch_size"])
-        _legend(axis)
-    axes[0].set_ylabel("probe's test error (%)")
-    _possible(axes)
-    plt.close(figure)
-    return figure
-
-
-def theory(tuned: pd.DataFrame) -> Figure:
-    """Gradient noise scale, top Hessian eigenvalue and training loss at the end of training against batch size, for
-    LION; solid at equal epochs, dashed at equal steps, 95% t-intervals between seeds, on the axis that is drawn."""
-    figure, axes = plt.subplots(1, len(THEORY), figsize=(WIDTH, 3.4))
-    rows = _joined(tuned)
-    rows = rows[(rows["optimizer"] == JUDGE) & rows["architecture"].isin(JUDGED) & rows["budget"].isin(BUDGETS)]
-    rows = rows[rows["status"] == "ok"]
-    for axis, (label, where) in zip(axes, THEORY.items(), strict=True):
-        for (architecture, budget), part in rows.groupby(["architecture", "budget"], sort=False):
-            values = part.assign(value=_measured(part, where)).dropna(subset=["value"])
-            look = {**LOOKS[architecture], "ls": "-" if budget == "epochs" else "--"}
-            by_batch = {b: c.set_index("seed")["value"] for b, c in values.groupby("batch_size")}
-            _line(axis, by_batch, f"{architecture}, {LINES[budget]}", look, logarithmic="loss" not in label)
-        axis.set_title(label, fontsize=9)
-        if axis.containers and "loss" not in label:
-            axis.set_yscale("log")
-        elif axis.containers:
-            axis.set_ylim(bottom=max(axis.get_ylim()[0], 0))
-        _batch_axis(axis, tuned["batch_size"])
-    handles, labels = axes[-1].get_legend_handles_labels()
-    if handles:
-        figure.legend(handles, labels, loc="outside lower center", ncols=2, fontsize=8, handlelength=DASHES)
-    plt.close(figure)
-    return figure
-
-
-def noise_left_out(tuned: pd.DataFrame) -> tuple[int, int]:
-    """Of how many runs the noise scale was measured, and of how many of these |G|^2 came out not positive, so that
-    the figure has no point for them."""
-    found = [_measures(row).get("gradient_noise") for row in tuned.drop_duplicates("key").to_dict("records")]
-    found = [noise for noise in found if noise]
-    return len(found), sum(noise.get("noise_scale") is None for noise in found)
 
 
 def table_of_differences(tuned: pd.DataFrame) -> pd.DataFrame:
@@ -166,14 +104,13 @@ def table_of_differences(tuned: pd.DataFrame) -> pd.DataFrame:
     for line, part, ends, scores in _lines(tuned):
         if "preset" not in line and not any(map(len, scores)):
             continue
-        edges = sorted(part[part["at_edge"] & (part["status"] != "not run")]["batch_size"].unique())
         rows.append(
             {
                 "optimiser": NAMES[line["optimizer"]],
                 "budget": LINES[line["budget"]],
                 "architecture": line["architecture"],
-                **_ends(ends, scores, "test top-1 % [95%]"),
-                "lr at an edge": ", ".join(f"{size:,}" for size in edges) or "none",
+                **ends_of(ends, scores, "test top-1 % [95%]"),
+                "lr at an edge": edges(part),
                 **({"preset": line["preset"]} if "preset" in line else {}),
             }
         )
@@ -215,24 +152,13 @@ def _lines(tuned: pd.DataFrame) -> Iterator[tuple[dict, pd.DataFrame, list[int],
         yield line, part, ends, [by_seed(part, batch_size=size) for size in ends]
 
 
-def table_of_probes(probes: pd.DataFrame) -> pd.DataFrame:
-    """The linear probe's test accuracy at the smallest and the largest upstream batch size, and the difference."""
-    ends, rows = probes["batch_size"].agg(["min", "max"]), []
-    for (architecture, budget, epochs), part in probes.groupby(["architecture", "budget", "epochs"], sort=False):
-        accuracy = part.assign(probe=probe_accuracy(part)).set_index("seed")
-        scores = [accuracy[accuracy["batch_size"] == size]["probe"].dropna() for size in ends]
-        rows.append(
-            {
-                "architecture": architecture,
-                "learning rate": TUNED if budget == "tuned" else f"{part['lr'].iloc[0]:g}",
-                "epochs": f"{epochs:g}",
-                **_ends(ends, scores, "probe's test top-1 % [95%]"),
-            }
-        )
-    return pd.DataFrame(rows)
+def edges(rows: pd.DataFrame) -> str:
+    """The batch sizes whose learning rate lies at an edge of its grid."""
+    sizes = sorted(rows[rows["at_edge"] & (rows["status"] != "not run")]["batch_size"].unique())
+    return ", ".join(f"{size:,}" for size in sizes) or "none"
 
 
-def _ends(sizes: Iterable[int], scores: Sequence[pd.Series], what: str) -> dict[str, str]:
+def ends_of(sizes: Iterable[int], scores: Sequence[pd.Series], what: str) -> dict[str, str]:
     """Columns for the scores, by seed, at the smallest and at the largest batch size; one size is no comparison."""
     first, last = sizes
     smallest, largest = scores[0], scores[1] if first < last else scores[1].iloc[:0]
@@ -245,11 +171,12 @@ def _ends(sizes: Iterable[int], scores: Sequence[pd.Series], what: str) -> dict[
 
 
 def table_of_choices(cells: Iterable[Cell]) -> pd.DataFrame:
-    """How each cell's learning rate was chosen: validation top-1 at every lr tried, in rising order."""
+    """How each cell's learning rate was chosen: validation top-1 at every lr tried, in rising order. Cells without a
+    trial, or with a rate that was given, have no row."""
     rows = []
     for cell in cells:
         grid = cell.choice.grid
-        if (grid["status"] == "given").all():
+        if grid["status"].isin(("given", "not run")).all():
             continue
         tried = [
             f"{lr:.2g}: {f'{value:.1f}' if status == 'ok' else status}"
@@ -266,7 +193,44 @@ def table_of_choices(cells: Iterable[Cell]) -> pd.DataFrame:
                 "at edge": "yes" if cell.choice.at_edge and cell.choice.final else "no",
             }
         )
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows) if rows else pd.DataFrame({"chosen": ["not run"]})
+
+
+def table_of_rates(cells: Iterable[Cell]) -> pd.DataFrame:
+    """How the chosen learning rate moves with the batch size, a row a line of cells: the rates, the exponent a of the
+    least squares fit lr ~ batch^a through them, and learning rate x steps at the smallest and the largest batch size:
+    with LION, whose steps have length lr in every weight, how far a weight can have travelled."""
+    lines: dict[tuple[str, str], list[Cell]] = {}
+    for cell in cells:
+        if cell.choice.final and cell.budget in ("epochs", BEYOND.budget):
+            lines.setdefault((cell.optimizer, cell.architecture), []).append(cell)
+    rows = []
+    for (optimizer, architecture), alike in lines.items():
+        alike = sorted(alike, key=lambda cell: cell.batch_size)
+        sizes, lrs = zip(*((cell.batch_size, cell.choice.lr) for cell in alike), strict=True)
+        reach = [cell.choice.lr * cell.runs[0].total_steps for cell in (alike[0], alike[-1])]
+        rows.append(
+            {
+                "optimiser": NAMES[optimizer],
+                "architecture": architecture,
+                "batch: chosen lr": ", ".join(f"{size:,}: {lr:.2g}" for size, lr in zip(sizes, lrs, strict=True)),
+                "exponent": f"{np.polyfit(np.log(sizes), np.log(lrs), 1)[0]:.2f}" if len(sizes) > 1 else "",
+                "lr × steps, smallest and largest": " and ".join(f"{value:.2g}" for value in reach),
+            }
+        )
+    return pd.DataFrame(rows) if rows else pd.DataFrame({"exponent": ["not run"]})
+
+
+def margins(cells: Iterable[Cell], architecture: str) -> str:
+    """For a sentence: by how much the chosen learning rate beat the next best of its grid on validation, in points, at
+    each judged batch size. One seed each: where it is small, the choice might have been the other."""
+    texts = []
+    for cell in cells:
+        if (cell.optimizer, cell.budget, cell.architecture) == (JUDGE, "epochs", architecture):
+            scores = cell.choice.grid.loc[cell.choice.grid["status"] == "ok", "val_top1"].astype(float).nlargest(2)
+            if cell.choice.final and len(scores) == 2:
+                texts.append(f"{scores.iloc[0] - scores.iloc[1]:.1f} at {cell.batch_size:,}")
+    return ", ".join(texts) or "not run"
 
 
 def table_of_plan(plan) -> pd.DataFrame:
@@ -278,41 +242,16 @@ def table_of_plan(plan) -> pd.DataFrame:
     return table
 
 
-def probe_accuracy(probes: pd.DataFrame) -> pd.Series:
-    """The probe's test top-1 in percent for each row; nan where it was not measured."""
-    return pd.Series([next((m["test_top1"] for name, m in _measures(row).items() if name.startswith("probe_")), np.nan)
-                      for row in probes.to_dict("records")], probes.index, dtype=float)  # fmt: skip
-
-
-def probes_flagged(probes: pd.DataFrame) -> tuple[int, int, int]:
-    """How many probes were measured, how many of them chose a penalty at an edge of the grid, and how many stopped
-    before their gradient was as small as asked."""
-    found = [m for row in probes.to_dict("records") for name, m in _measures(row).items() if name.startswith("probe_")]
-    return len(found), sum(m["at_edge"] for m in found), sum(not m["converged"] for m in found)
-
-
-def _joined(tuned: pd.DataFrame) -> pd.DataFrame:
+def joined(tuned: pd.DataFrame) -> pd.DataFrame:
     """The batch sizes beyond the judged ones at the ends of the line that they are the ends of: equal epochs."""
     return tuned.assign(budget=tuned["budget"].replace(BEYOND.budget, "epochs"))
-
-
-def _measured(rows: pd.DataFrame, where: str | tuple[str, str]) -> pd.Series:
-    if isinstance(where, str):
-        return rows[where] if where in rows else pd.Series(np.nan, rows.index)
-    name, field = where
-    return pd.Series([_measures(row).get(name, {}).get(field) for row in rows.to_dict("records")], rows.index, float)
-
-
-def _measures(row: dict) -> dict:
-    found = row.get("measures")
-    return found if isinstance(found, dict) else {}
 
 
 def _accuracies(cell: pd.DataFrame) -> pd.Series:
     return by_seed(cell) if len(cell) else pd.Series(dtype=float)
 
 
-def _line(axis, by_batch: dict[int, pd.Series], label: str, look: dict, logarithmic: bool = False) -> None:
+def draw_line(axis, by_batch: dict[int, pd.Series], label: str, look: dict, logarithmic: bool = False) -> None:
     """Means over seeds with 95% t-intervals against batch size; batch sizes without a value are left out. `logarithmic`
     takes both of the values' logarithms, for what is positive and spans powers of ten: means are geometric then."""
     there, back = (np.log, np.exp) if logarithmic else (np.asarray, np.asarray)
@@ -328,7 +267,8 @@ def _line(axis, by_batch: dict[int, pd.Series], label: str, look: dict, logarith
                   **{k: v for k, v in look.items() if v is not None})  # fmt: skip
 
 
-def _batch_axis(axis, sizes: Iterable[int]) -> None:
+def batch_axis(axis, sizes: Iterable[int]) -> None:
+    """A logarithmic axis of batch sizes with a tick at each; an empty panel says that nothing was run."""
     ticks = sorted({int(size) for size in sizes})
     if not axis.has_data():
         axis.text(0.5, 0.5, "not run", transform=axis.transAxes, ha="center", va="center", color="0.5")
@@ -345,12 +285,13 @@ def _shades(values: Iterable[float]) -> dict[float, tuple]:
     return dict(zip(ordered, plt.get_cmap("viridis")(np.linspace(0, 0.85, len(ordered))), strict=True))
 
 
-def _legend(axis) -> None:
+def legend(axis) -> None:
+    """A small legend, where there is anything to name."""
     if axis.get_legend_handles_labels()[0]:
         axis.legend(fontsize=7.5, handlelength=DASHES)
 
 
-def _possible(axes) -> None:
+def possible(axes) -> None:
     """An interval of few seeds may reach beyond what an error in percent can be; the panel does not. Without any data
     the panels, which share their axis, have no scale to show."""
     if not any(axis.containers for axis in axes):

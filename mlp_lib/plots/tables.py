@@ -53,6 +53,12 @@ def papers_top1(row) -> str:
     return f"{row.top1:.1f}{'*' if row.mark == 'M' else ''}"
 
 
+def percent(runs: pd.DataFrame, column: str) -> str:
+    """The mean of a column over the finished runs, to one decimal; "not run" where there is none."""
+    values = runs.loc[runs["status"] == "ok", column].dropna() if column in runs else ()
+    return f"{values.astype(float).mean():.1f}" if len(values) else "not run"
+
+
 def table_of_precision(replicates: pd.DataFrame) -> pd.DataFrame:
     """fp32 minus bf16 in points of test top-1, paired by seed, for every cell whose runs were trained in both, and p of
     the test that the two are equal within a point.
