@@ -1,8 +1,9 @@
 """Accuracy with and without augmentation: figures and tables of rq2-augmentation, from its results. No torch.
 
-Results are `studies.augmentation.Results`; what is about first-layer weights is in plots/locality.py. Colours stand for
-families; solid lines are with augmentation, dashed without. Every figure and table also stands where nothing has run
-yet: panels and rows say so.
+Results are `studies.augmentation.Results`. What is about first-layer weights is in plots/locality.py, about moved test
+images in plots/translation.py, about training too long in plots/overtraining.py, and families are set beside each other
+in plots/families.py. Colours stand for families; solid lines are with augmentation, dashed without. Every figure and
+table also stands where nothing has run yet: panels and rows say so.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -19,6 +20,7 @@ from mlp_lib.equivalents import Equivalent, equivalent_examples
 from mlp_lib.plots.style import DASHES, FAMILY_COLOURS, WIDTH, plain_log_axis, t_bounds
 from mlp_lib.rules import by_seed
 from mlp_lib.stats import Estimate, paired_difference, t_interval
+from mlp_lib.studies.tuning import Choice
 
 NONE, ALL = "none", "all"
 
@@ -63,8 +65,8 @@ def _models(frame: pd.DataFrame) -> Iterator[tuple[str, str]]:
 
 
 def table_of_worth(results) -> pd.DataFrame:
-    """A row a model and augmentation: test top-1, points gained, and the same in training examples."""
-    rows = []
+    """A row a model and augmentation: test top-1, points gained, the same in training examples, learning rate."""
+    rows, chosen = [], choices(results)
     for w in worth(results):
         n = 0 if w.augmentation == NONE else w.gain.n
         rows.append(
@@ -75,9 +77,29 @@ def table_of_worth(results) -> pd.DataFrame:
                 "gain, points [95%]": if_run(n, w.gain.text()),
                 "as much as this many images [95%]": if_run(n and w.equivalent.n, w.equivalent.text()),
                 "times as many": if_run(n and w.equivalent.n, w.equivalent.factor(results.subset)),
+                "learning rate": rate_text(chosen[w.model, NONE if w.augmentation == NONE else ALL]),
             }
         )
     return pd.DataFrame(rows)
+
+
+def choices(results) -> dict[tuple[str, str], Choice]:
+    """The choice of the learning rate by model and side: without augmentation, and with all of it, whose parts take the
+    same rate."""
+    return {(cell.model, NONE if cell.augment == "none" else ALL): cell.choice for cell in results.cells}
+
+
+def rate_text(choice: Choice) -> str:
+    """A chosen learning rate, with what must be known of it; blank where it is not chosen yet."""
+    return f"{choice.lr:g}{' (at edge)' if choice.at_edge else ''}" if choice.final else ""
+
+
+def side(estimate: Estimate, above: str, below: str, neither: str = "not shown") -> str:
+    """What a 95% interval says of a sign, in the words for an interval above 0, below it, or neither."""
+    if estimate.n == 0:
+        return "not run"
+    low, high = estimate.interval or (float("-inf"), float("inf"))
+    return above if low > 0 else below if high < 0 else neither
 
 
 def if_run(n: int, text: str) -> str:
@@ -151,39 +173,14 @@ def table_of_gains_by_images(results) -> pd.DataFrame:
 
 def by_length(table: Callable[..., pd.DataFrame], sizes: Mapping[str, object]) -> pd.DataFrame:
     """One of the tables for the results of several presets, by name, under each other: its rows that have runs, with
-    the preset and its training length before them."""
+    the preset and its training length before them, without the columns in which nothing stands. Empty without rows."""
     found = []
     for preset, results in sizes.items():
         row, rows = results.frame.iloc[0], table(results)
         rows.insert(0, "preset", f"{preset}: {row['steps']:,.0f} steps of {row['batch_size']}")
         found.append(rows[~rows.isin(["not run"]).any(axis=1)])
-    return pd.concat(found, ignore_index=True) if found else pd.DataFrame()
-
-
-def table_of_overfitting(results) -> pd.DataFrame:
-    """With and without augmentation: the gap between training and test images, and how far the validation loss has
-    risen at the end from the lowest point of its learning curve."""
-    rows = []
-    for model, _ in _models(results.frame):
-        for name in (NONE, ALL):
-            cell = results.compared
-            cell = cell[(cell["model"] == model) & (cell["augmentation"] == name) & (cell["status"] == "ok")]
-            gap = t_interval(cell["train_top1"] - cell["test_top1"]) if len(cell) else t_interval([])
-            rows.append(
-                {
-                    "model": model,
-                    "augmentation": name,
-                    "train - test top-1, points [95%]": gap.text(),
-                    "rise of the validation loss, nats [95%]": if_run(gap.n, t_interval(_rises(cell)).text(2)),
-                }
-            )
-    return pd.DataFrame(rows)
-
-
-def _rises(cell: pd.DataFrame) -> list[float]:
-    """Last minus lowest validation loss of each run's curve."""
-    curves = [[point["val_loss"] for point in curve if "val_loss" in point] for curve in cell.get("curve", [])]
-    return [losses[-1] - min(losses) for losses in curves if losses]
+    joined = pd.concat(found, ignore_index=True) if found else pd.DataFrame()
+    return joined.loc[:, ~(joined == "").all()]
 
 
 def table_of_smoothing(results) -> pd.DataFrame:
@@ -218,19 +215,6 @@ def table_of_smoothing(results) -> pd.DataFrame:
 def _varied(frame: pd.DataFrame) -> list[float]:
     values = sorted(frame["label_smoothing"].unique())
     return values[:-1]  # the largest is what all runs have
-
-
-def table_of_moves(results, pixels: tuple[int, ...] = (1, 2, 4, 8)) -> pd.DataFrame:
-    """What moving the test images by so many pixels costs, in points of test top-1, paired by seed."""
-    rows = []
-    for family, name, cell in _moved(results):
-        shifts = cell["translated"].iloc[0]["shifts"]
-        at = {shift: [m["top1"][i] for m in cell["translated"]] for i, shift in enumerate(shifts)}
-        rows.append(
-            {"model": family, "augmentation": name, "as they are, %": t_interval(at[0]).text()}
-            | {f"{p} px": t_interval(np.subtract(at[p], at[0])).text() for p in pixels if p in at}
-        )
-    return pd.DataFrame(rows) if rows else pd.DataFrame({"moved test images": ["not run"]})
 
 
 # --- figures
@@ -333,35 +317,3 @@ def band(axis, rows: pd.DataFrame, over: str, column: str, colour: str, style: s
 def measured(row: dict, name: str) -> dict | None:
     """A measure of a run, which has none before it is run."""
     return row["measures"].get(name) if isinstance(row.get("measures"), dict) else None
-
-
-def _moved(results) -> list[tuple[str, str, pd.DataFrame]]:
-    """The runs whose test images were moved, with the measure in a column `translated`, by model and augmentation."""
-    rows = [row | {"translated": measured(row, "translated")} for row in results.compared.to_dict("records")]
-    rows = [row for row in rows if row["translated"]]
-    if not rows:
-        return []
-    grouped = pd.DataFrame(rows).groupby(["model", "augmentation"], sort=False)
-    return [(model, name, cell) for (model, name), cell in grouped]
-
-
-def accuracy_when_moved(results) -> Figure:
-    """Test top-1 over the number of pixels by which the test images are moved, 95% bands between seeds."""
-    figure, axis = plt.subplots(figsize=(WIDTH, 3.2))
-    found = _moved(results)
-    for _, name, cell in found:
-        points = pd.DataFrame(
-            {"shift": shift, "top1": top1}
-            for m in cell["translated"] for shift, top1 in zip(m["shifts"], m["top1"], strict=True)
-        )  # fmt: skip
-        family = cell["family"].iloc[0]
-        band(axis, points, "shift", "top1", FAMILY_COLOURS[family], "-" if name == ALL else "--",
-              f"{family}{', augmented' if name == ALL else ''}")  # fmt: skip
-    axis.set(xlabel="test images moved by (pixels; mean of four directions)", ylabel="test top-1 (%)")
-    axis.xaxis.get_major_locator().set_params(integer=True)
-    if found:
-        axis.legend(fontsize=8, handlelength=DASHES)
-    else:
-        say_not_run(axis)
-    plt.close(figure)
-    return figure

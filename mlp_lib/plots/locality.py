@@ -9,9 +9,12 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from mlp_lib.pictures import decode_pictures
-from mlp_lib.plots.augmentation import ALL, NONE, band, if_run, measured, say_not_run, short
+from mlp_lib.plots.augmentation import ALL, NONE, band, choices, if_run, measured, say_not_run, short, side
 from mlp_lib.plots.style import DASHES, FAMILY_COLOURS, WIDTH, plain_log_axis
-from mlp_lib.stats import paired_difference, t_interval
+from mlp_lib.stats import Estimate, paired_difference, t_interval
+
+MEASURED = ("radius", "entropy")
+MORE, LESS, NOT_SHOWN = "more local", "less local", "not shown"
 
 
 def table_of_locality(results) -> pd.DataFrame:
@@ -42,36 +45,101 @@ def table_at_one_lr(results) -> pd.DataFrame:
     """First-layer weights without and with augmentation at one and the same learning rate, at each that was chosen for
     either, on the most images that both have; radius and entropy in percent of an even spread's, differences paired by
     seed. The runs at the other's rate are `results.control`, which no rule sees."""
-    rows, layers, control = [], _layers(results), results.control
-    chosen = {(cell.model, NONE if cell.augment == "none" else ALL): cell.choice for cell in results.cells}
+    rows, layers, control, chosen = [], _layers(results), results.control, choices(results)
     for model in layers["model"].unique() if control.empty else control["model"].unique():
-        own = layers[(layers["model"] == model) & (layers["train_examples"] == most_images(results, model))]
-        runs = own if control.empty else pd.concat([own, control[control["model"] == model]])
+        runs = _at_most_images(results, model)
         for lr in sorted({chosen[model, name].lr for name in (NONE, ALL)}):
-            without = _by_seed(runs, NONE, lr)
+            more = _differences(runs, lr, lr)
             for name in (NONE, ALL):
                 choice, weights = chosen[model, name], _by_seed(runs, name, lr)
-                radius, entropy = (t_interval(weights[column]) for column in weights)
-                more = [paired_difference(weights[column], without[column]) for column in weights]
-                n = 0 if name == NONE else more[0].n
+                radius, entropy = (t_interval(weights[column]) for column in MEASURED)
+                n = 0 if name == NONE else more["radius"].n
                 rows.append(
                     {
                         "model": model,
                         "learning rate": f"{lr:g}" + (" (chosen)" if choice.final and choice.lr == lr else ""),
                         "augmentation": name,
                         "radius, % [95%]": radius.text(),
-                        "radius, all - none [95%]": if_run(n, more[0].text()),
+                        "radius, all - none [95%]": if_run(n, more["radius"].text()),
                         "entropy, % [95%]": if_run(entropy.n, entropy.text()),
-                        "entropy, all - none [95%]": if_run(n, more[1].text()),
+                        "entropy, all - none [95%]": if_run(n, more["entropy"].text()),
                     }
                 )
     return pd.DataFrame(rows)
 
 
-def _by_seed(runs: pd.DataFrame, name: str, lr: float) -> pd.DataFrame:
-    """Radius and entropy, in percent, of the runs with an augmentation and lr that are measured; a row a seed."""
-    cell = runs[(runs["augmentation"] == name) & (runs["lr"] == lr)]
-    return 100 * cell.set_index("seed")[["radius", "entropy"]].dropna()
+def at_either_rate(results, family: str = "B-MLP") -> dict[str, str]:
+    """Does the sign of claim 12's difference between the sides survive at one learning rate? For sentences: what the
+    radius shows on the most images `between` the chosen rates, and `at-one` rate in both, at each; and the `sign`."""
+    layers, chosen = _layers(results), choices(results)
+    model = layers.loc[layers["family"] == family, "model"].iloc[0]
+    runs, lrs = _at_most_images(results, model), [chosen[model, name].lr for name in (NONE, ALL)]
+    between = _differences(runs, *lrs)["radius"]
+    if lrs[0] == lrs[1]:
+        same, says = f"the two chosen rates are one, {lrs[0]:g}", "needs no such control: the sides have one rate"
+        return {"between": _more_local(between), "at-one": same, "sign": says}
+    alone = {f"{lr:g}": _differences(runs, lr, lr)["radius"] for lr in sorted(lrs)}
+    sign, signs = _local(between), {lr: _local(difference) for lr, difference in alone.items()}
+    kept = [lr for lr, found in signs.items() if found == sign]
+    others = ", ".join(f"at {lr} {found}" for lr, found in signs.items() if found != sign)
+    if sign in (NOT_SHOWN, "not run"):
+        says = "is not there to be kept: between the chosen rates none is shown"
+    elif "not run" in signs.values():
+        says = f"cannot be judged at both rates yet ({', '.join(f'at {lr} {found}' for lr, found in signs.items())})"
+    elif not others:
+        says = "is the same at either rate, so the learning rates alone do not make it"
+    else:
+        says = f"is the same {f'at {kept[0]} only' if kept else 'at neither'} ({others})"
+    texts = "; ".join(f"at {lr} {_more_local(difference)}" for lr, difference in alone.items())
+    return {"between": _more_local(between), "at-one": texts, "sign": says}
+
+
+def by_radius_and_entropy(results) -> dict[str, str]:
+    """Do the two measures agree that weights are more local with augmentation? For sentences: by MLP family, the
+    numbers of images by what the intervals of with minus without show; and where the measures are `opposed`."""
+    layers, words, opposed = _layers(results), {}, []
+    for family, rows in layers.groupby("family", sort=False):
+        sizes: dict[tuple[str, str], list[str]] = {}
+        for examples in _both_sides(rows):
+            more = _differences(rows[rows["train_examples"] == examples])
+            radius, entropy = (_local(more[column]) for column in MEASURED)
+            sizes.setdefault((radius, entropy), []).append(f"{examples:,}")
+            opposed += [f"{family} at {examples:,}"] if {radius, entropy} == {LESS, MORE} else []
+        words[family] = "; ".join(
+            f"at {', '.join(found)} images "
+            + (f"{radius} by either" if radius == entropy else f"{radius} by radius, {entropy} by entropy")
+            for (radius, entropy), found in sizes.items()
+        )  # fmt: skip
+    return words | {"opposed": ", ".join(opposed) or "no number of images"}
+
+
+def _local(difference: Estimate) -> str:
+    """What the interval of a measure with augmentation minus without says: both are smaller for more local weights."""
+    return side(difference, LESS, MORE, NOT_SHOWN)
+
+
+def _more_local(difference: Estimate) -> str:
+    return f"{_local(difference)} ({difference.text()})" if difference.n else "not run"
+
+
+def _differences(runs: pd.DataFrame, without: float | None = None, full: float | None = None) -> dict[str, Estimate]:
+    """Radius and entropy with all of the augmentation minus without it, in percent, paired by seed; of all runs, or of
+    those at a learning rate for either side."""
+    less, more = _by_seed(runs, NONE, without), _by_seed(runs, ALL, full)
+    return {column: paired_difference(more[column], less[column]) for column in MEASURED}
+
+
+def _by_seed(runs: pd.DataFrame, name: str, lr: float | None = None) -> pd.DataFrame:
+    """Radius and entropy, in percent, of the runs with an augmentation (and lr) that are measured; a row a seed."""
+    cell = runs[(runs["augmentation"] == name) & (True if lr is None else runs["lr"] == lr)]
+    return 100 * cell.set_index("seed")[list(MEASURED)].dropna()
+
+
+def _at_most_images(results, model: str) -> pd.DataFrame:
+    """A model's runs without and with augmentation on the most images that both have, those of the control too."""
+    layers, control = _layers(results), results.control
+    own = layers[(layers["model"] == model) & (layers["train_examples"] == most_images(results, model))]
+    return own if control.empty else pd.concat([own, control[control["model"] == model]])
 
 
 def beside_the_verdict(results, family: str = "B-MLP") -> dict[str, str]:
@@ -92,8 +160,13 @@ def beside_the_verdict(results, family: str = "B-MLP") -> dict[str, str]:
 def most_images(results, model: str) -> int:
     """The largest number of images at which a model is trained both without and with all of the augmentation."""
     rows = _layers(results)
-    rows = rows[rows["model"] == model]
-    return int(max(set.intersection(*({*rows.loc[rows["augmentation"] == a, "train_examples"]} for a in (NONE, ALL)))))
+    return max(_both_sides(rows[rows["model"] == model]))
+
+
+def _both_sides(rows: pd.DataFrame) -> list[int]:
+    """The numbers of images, ascending, at which rows are without augmentation and with all of it."""
+    sides = ({*rows.loc[rows["augmentation"] == name, "train_examples"]} for name in (NONE, ALL))
+    return sorted(int(examples) for examples in set.intersection(*sides))
 
 
 def _layers(results) -> pd.DataFrame:
@@ -134,8 +207,7 @@ def first_layers_over_images(results, columns: int = 5, rows: int = 4) -> Figure
     augmentation, below with all of it. Greatest |weight| over channels, each unit scaled by its own maximum."""
     frame = results.usual[(results.usual["family"] == "B-MLP") & (results.usual["seed"] == results.usual["seed"].min())]
     frame = frame[frame["augmentation"].isin((NONE, ALL))]
-    both = set.intersection(*({*frame.loc[frame["augmentation"] == name, "train_examples"]} for name in (NONE, ALL)))
-    sizes = sorted(both)
+    sizes = _both_sides(frame)
     figure, axes = plt.subplots(2, 1 + len(sizes), figsize=(WIDTH, 2 * WIDTH / (1 + len(sizes)) * rows / columns + 0.5),
                                 squeeze=False)  # fmt: skip
     pictures = {(row["augmentation"], row["train_examples"]): measured(row, "first_layer")
