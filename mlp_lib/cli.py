@@ -258,8 +258,8 @@ def _print_plan(plan, how, workers: int | None) -> float:
     import pandas as pd
 
     from mlp_lib import costs, studies
-    from mlp_lib.ensure import processes_for
     from mlp_lib.train import pick_device
+    from mlp_lib.workers import processes_for
 
     todo = [run for run, _ in plan.to_train]
     if workers is None:

@@ -14,11 +14,12 @@ import safetensors.torch
 import torch
 
 from mlp_lib import costs, measure, models, together, train
-from mlp_lib.errors import UserError
+from mlp_lib.errors import Busy, UserError
 from mlp_lib.loaders import load_data
 from mlp_lib.records import Record, Store, make_folder, now
 from mlp_lib.runs import Run
 from mlp_lib.train import How
+from mlp_lib.weights import save_origin
 
 
 def _sources_hash() -> str:
@@ -49,17 +50,20 @@ def execute(
     keep_epochs: Sequence[int] = (),
     on_progress: Callable[[int, int], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
+    again: bool = True,
 ) -> Result:
     """Train one run in this process and store its record. A crash is stored as "failed" and raised.
 
-    Raises UserError, with nothing stored, for what cannot start, and for a measure that cannot be taken of the run.
+    `again=False` trains nothing where a record of the finished run has come meanwhile, from another process that works
+    at the same study: its record is the result. Raises UserError, with nothing stored, for what cannot start, and for a
+    measure that cannot be taken of the run; Busy while another process trains the run.
     """
 
     def ends():
         options = {"keep_epochs": keep_epochs, "on_progress": on_progress, "should_stop": should_stop}
         yield run, *train.train(run, store.weights, how, **options)
 
-    return _execute([run], store, how, measures, ends())[0]
+    return _execute([run], store, how, measures, ends(), again)[0]
 
 
 def execute_together(
@@ -81,7 +85,9 @@ def execute_together(
     return _execute(runs, store, how, measures, ends)
 
 
-def _execute(runs: Sequence[Run], store: Store, how: How, measures: tuple[str, ...], ends: Iterator) -> list[Result]:
+def _execute(
+    runs: Sequence[Run], store: Store, how: How, measures: tuple[str, ...], ends: Iterator, again: bool = True
+) -> list[Result]:
     """Draw the ends of these runs, (run, outcome, model) each, under their locks, and write them down."""
     for run in runs:
         measure.check(measures, run)
@@ -99,6 +105,11 @@ def _execute(runs: Sequence[Run], store: Store, how: How, measures: tuple[str, .
     with ExitStack() as locks:
         for run in runs:
             locks.enter_context(_locked(run, store))
+        if not again:
+            store.reload()
+            if all(map(store.has, runs)):
+                there = [store.get(run) for run in runs]
+                return [Result(record, store.folder / record.filename, record.steps) for record in there]
         started = time.perf_counter()
         facts = {run.key: dict(key=run.key, run=run, **counts, **_flops(run)) for run in runs}
         try:
@@ -115,6 +126,8 @@ def _execute(runs: Sequence[Run], store: Store, how: How, measures: tuple[str, .
                 )  # fmt: skip
                 path = store.add(record)
                 results[run.key] = Result(record, path, outcome.step)
+                if outcome.status == "ok":
+                    save_origin(record.training, _origin(run, store))
                 if trained is not None and measures:
                     to_measure.append((run, outcome.device, trained))
         except (UserError, KeyboardInterrupt):
@@ -146,7 +159,7 @@ def _locked(run: Run, store: Store) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except filelock.Timeout:
-        raise UserError(f"run {run.key} is being trained by another process; wait for it or stop it first") from None
+        raise Busy(f"run {run.key} is being trained by another process; wait for it or stop it first") from None
     try:
         for part in store.weights.glob(f"{run.key}[.@]*.part"):
             part.unlink()
@@ -156,21 +169,39 @@ def _locked(run: Run, store: Store) -> Iterator[None]:
 
 
 def add_measures(run: Run, store: Store, measures: tuple[str, ...]) -> bool:
-    """Measure an old run's kept weights and add what all its records lack to the one that stands for it. False when
-    the weights are not at hand. Raises UserError for a measure that cannot be taken of the run."""
+    """Measure an old run's kept weights and add what all its records lack to the record of the training that they are
+    from. False when the weights are not at hand. Raises UserError for a measure that cannot be taken of the run; Busy
+    while another process trains or measures it."""
     measure.check(measures, run)
-    record, lacking = store.get(run), store.lacking(run, measures)
-    if not lacking:
+    if not store.lacking(run, measures):
         return True
     path = store.weights / f"{run.key}.safetensors"
     if not path.exists():
         return False
-    model = models.build_for(run)
-    model.load_state_dict(safetensors.torch.load_file(path))
-    device = train.pick_device()
-    measured = measure.measure(lacking, model.to(device), run, load_data(run, device))
-    store.replace(record, record.model_copy(update={"measures": record.measures | measured}))
+    with _locked(run, store):
+        store.reload()
+        lacking = store.lacking(run, measures)  # another process may have been here
+        if lacking:
+            model = models.build_for(run)
+            model.load_state_dict(safetensors.torch.load_file(path))
+            device = train.pick_device()
+            record = _trained(run, store)
+            measured = measure.measure(lacking, model.to(device), run, load_data(run, device))
+            store.replace(record, record.model_copy(update={"measures": record.measures | measured}))
     return True
+
+
+def _origin(run: Run, store: Store) -> Path:
+    """The file that names the training which the kept weights are from (`Record.training`)."""
+    return store.weights / f"{run.key}.origin"
+
+
+def _trained(run: Run, store: Store) -> Record:
+    """The record of the training that the kept weights are from; the one that stands for the run where none is named,
+    as by weights that are older than such names."""
+    origin = _origin(run, store)
+    training = origin.read_text() if origin.exists() else None
+    return next((record for record in store.replicates(run) if record.training == training), store.get(run))
 
 
 def _flops(run: Run) -> dict[str, int]:

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from mlp_lib import datasets
-from mlp_lib.errors import UserError
+from mlp_lib.errors import NotMeasurable, UserError
 from mlp_lib.loaders import Data
 from mlp_lib.measurable import obstacle
 from mlp_lib.models import build_for
@@ -103,7 +103,17 @@ def check(names: tuple[str, ...], run) -> None:
 
 
 def measure(names: tuple[str, ...], model: nn.Module, run, data: Data) -> dict[str, dict[str, Any]]:
-    """The named measures of a trained model, which is put into evaluation mode. Raises UserError as `check` does."""
+    """The named measures of a trained model, which is put into evaluation mode. Raises UserError as `check` does.
+
+    One that this model does not let be taken, whose weights are so large that a product overflows, say, is written
+    down as such, `{"not_measured": why}`: asked for again, it would fail again.
+    """
     check(names, run)
+    found = {}
     with torch.random.fork_rng():
-        return {name: MEASURES[name](model.eval(), run, data) for name in names}
+        for name in names:
+            try:
+                found[name] = MEASURES[name](model.eval(), run, data)
+            except NotMeasurable as error:
+                found[name] = {"not_measured": str(error)}
+    return found

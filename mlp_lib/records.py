@@ -73,6 +73,11 @@ class Record(BaseModel):
         """The run's key and a digest of the content: equal records have equal names."""
         return f"{self.run.key}-{hashlib.sha256(self.to_json().encode()).hexdigest()[:8]}.json"
 
+    @property
+    def training(self) -> str:
+        """What tells trainings apart: a digest of all but what was measured since."""
+        return self.model_copy(update={"measures": {}}).filename
+
 
 def read_record(path: Path) -> Record:
     """Raises UserError: one line that names the file and what is wrong with it."""
@@ -84,6 +89,24 @@ def read_record(path: Path) -> Record:
         raise UserError(f"record {path} is not valid: {where}: {first['msg']}; restore it or delete it") from None
     except OSError as error:
         raise UserError(f"record {path} cannot be read: {error.strerror}") from None
+
+
+def read_records(folder: Path, pattern: str = "*.json") -> dict[Path, Record]:
+    """The records of a folder by file, while other processes add and replace some: one that has vanished between being
+    listed and being read is not there, and what came in its place is."""
+    read: dict[Path, Record] = {}
+    for _ in range(20):
+        listed = sorted(folder.glob(pattern))
+        new = [path for path in listed if path not in read]
+        if not new:
+            return {path: read[path] for path in listed}
+        for path in new:
+            try:
+                read[path] = read_record(path)
+            except UserError:
+                if path.exists():
+                    raise
+    raise UserError(f"records in {folder} keep changing while they are read ({new[0].name}); try again, or delete it")
 
 
 def default_folder() -> Path:
@@ -117,8 +140,7 @@ class Store:
                 os.listdir(self.folder)  # a glob finds nothing in what it cannot read, and says nothing
             except OSError as error:
                 raise UserError(f"records cannot be read from {self.folder}: {error.strerror}") from None
-        for path in sorted(self.folder.glob("*.json")):
-            record = read_record(path)
+        for record in read_records(self.folder).values():
             by_key.setdefault(record.run.key, []).append(record)
         for replicates in by_key.values():
             replicates.sort(key=lambda r: (r.status == "failed", r.time, -len(r.measures)))
@@ -176,14 +198,14 @@ class Store:
             part.unlink(missing_ok=True)
             reason = error.strerror or error
             raise UserError(f"cannot write record {path}: {reason}; free some space and run again") from error
-        for old in self.folder.glob(f"{record.run.key}-*.json"):
-            if old != path and read_record(old).status == "failed":
-                old.unlink()
+        for old, other in read_records(self.folder, f"{record.run.key}-*.json").items():
+            if old != path and other.status == "failed":
+                old.unlink(missing_ok=True)
         self.reload()
         return path
 
     def replace(self, old: Record, new: Record) -> Path:
-        """Put `new` in the place of `old`, a record of the same run with fewer measures."""
+        """Put `new` in the place of `old`, the same training's record before something was added to it."""
         path = self.add(new)
         if old.filename != new.filename:
             (self.folder / old.filename).unlink(missing_ok=True)
@@ -239,14 +261,17 @@ def curves(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def measures_of(row: dict) -> dict:
-    """The measures of a frame's row; none of a run without a record."""
+    """The measures of a frame's row: none of a row that has not ended well, or that counts as not run, and none of
+    those that could not be taken (`measure.measure`)."""
     found = row.get("measures")
-    return found if isinstance(found, dict) else {}
+    there = found if isinstance(found, dict) and row.get("status") == "ok" else {}
+    return {name: value for name, value in there.items() if "not_measured" not in value}
 
 
 def merge(source: Path, store: Store) -> tuple[list[Path], int]:
     """Copy the records below `source` into `store`. Keys are computed anew; a second record of a run is kept beside
-    the first as a replicate. Returns the files written and how many records were there already.
+    the first as a replicate, and measures of a training whose record is there are added to it. Returns the files
+    written and how many records brought nothing new.
 
     Every record is read before the first is written. Raises UserError when `source` holds none, or one is damaged.
     """
@@ -254,14 +279,28 @@ def merge(source: Path, store: Store) -> tuple[list[Path], int]:
     if not paths:
         raise UserError(f"no records (*.json) below {source}; give the folder that --out named")
     records = [read_record(path) for path in paths]
+    there: dict[str, list[Record]] = {}  # kept here: a store reads its whole folder anew after each write
+    for record in store:
+        there.setdefault(record.key, []).append(record)
     written, known = [], 0
     for record in records:
+        if record.status == "failed":
+            continue
         record = record.model_copy(update={"key": record.run.key})
-        if (store.folder / record.filename).exists():
-            known += 1
-        elif record.status != "failed":
+        trainings = there.setdefault(record.key, [])
+        same = next((i for i, old in enumerate(trainings) if old.training == record.training), None)
+        if same is None:
+            trainings.append(record)
             written.append(store.add(record))
+        elif record.measures.keys() <= trainings[same].measures.keys():
+            known += 1
+        else:
+            old = trainings[same]
+            trainings[same] = old.model_copy(update={"measures": record.measures | old.measures})
+            written.append(store.replace(old, trainings[same]))
     return written, known
+
+
 
 
 def now() -> str:

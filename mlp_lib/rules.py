@@ -261,8 +261,8 @@ RULES = {
         "count as chance. What one learning rate for all batch sizes gives is shown beside it, and judges nothing.",
         "rq2-batch-size", larger_batch_gain, 0.0, bounds={LARGER_CNN: (float("-inf"), 0.0)},
         rows=smallest_and_largest_batch,
-        remark="at the last step of one length at a constant rate; at shorter lengths and under a cosine schedule the "
-        "chapter's records do not show it",
+        remark="at the last step of one length at a constant rate; to be read with the chapter's other lengths, its "
+        "schedule and its comparison at equal fit, which need not agree",
     ),
     12: Rule(
         "The radius of the B-MLP's first-layer weights: how far a unit's squared weights (greatest over channels) lie "

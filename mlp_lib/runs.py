@@ -7,6 +7,7 @@ record. No torch in here: records, figures and verdicts read runs too.
 import difflib
 import hashlib
 import json
+from collections.abc import Iterable
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
@@ -232,3 +233,18 @@ def _one_line(error: ValidationError) -> str:
         return message
     named = field if isinstance(first["input"], dict) else f"{field}={first['input']!r}"
     return f"{named}: {message[0].lower()}{message[1:]}"
+
+
+def with_parents(runs: Iterable[Run]) -> dict[str, Run]:
+    """The runs and everything they start from, parents first, by key."""
+    ordered: dict[str, Run] = {}
+
+    def visit(run: Run) -> None:
+        if run.key not in ordered:
+            if run.init:
+                visit(run.init.run)
+            ordered[run.key] = run
+
+    for run in runs:
+        visit(run)
+    return ordered

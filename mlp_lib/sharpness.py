@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mlp_lib import augment
-from mlp_lib.errors import UserError
+from mlp_lib.errors import NotMeasurable, UserError
 from mlp_lib.loaders import Data
 
 CURVATURE_IMAGES = 1024
@@ -73,7 +73,7 @@ def top_eigenvalue(
         diagonal.append(along)
         off = image.norm().item()
         if not np.isfinite([along, off]).all():
-            raise UserError("the curvature is not finite: the weights or the loss have overflowed; lower the lr")
+            raise NotMeasurable("the curvature is not finite: the weights or the loss have overflowed; lower the lr")
         values, vectors = scipy.linalg.eigh_tridiagonal(diagonal, beside)
         residual = off * abs(vectors[-1, -1])  # |A x - value x| of the unit vector x that belongs to the value
         steps = len(diagonal)

@@ -113,7 +113,7 @@ def train_together(
     options = {"keep_epochs": keep_epochs, "on_progress": on_progress, "should_stop": should_stop}
     parts: dict[tuple, list[Run]] = {}
     for run in runs:
-        saved = read_checkpoint(run, weights, device, keep_epochs)
+        saved = read_checkpoint(run, weights, device, keep_epochs, how.precision)
         standing = (saved["step"], saved["precision"]) if saved else (0, how.precision)
         parts.setdefault(standing, []).append(run)
     for (_, precision), part in parts.items():

@@ -100,16 +100,17 @@ def train(
         should_stop: asked after each step; True writes a checkpoint and returns status "paused".
 
     Returns the outcome and the trained model (None unless status is "ok"), in fp32 and in evaluation mode.
-    Raises UserError for what cannot start: missing data, a damaged checkpoint, splitting with BatchNorm.
+    Raises UserError for what cannot start: missing data, a checkpoint that is damaged or in another precision than is
+    asked for, splitting with BatchNorm.
     """
     device = prepare(how, weights)
     data = loaders.load_data(run, device, data_root)
-    saved = read_checkpoint(run, weights, device, keep_epochs)
+    saved = read_checkpoint(run, weights, device, keep_epochs, how.precision)
     with torch.random.fork_rng():
         model = initial_model(run, weights).to(device)
         if how.accumulate > 1 and has_batch_norm(model):
             raise UserError(f"{run.model} has BatchNorm, whose statistics a split batch would change; use accumulate=1")
-        precision = saved["precision"] if saved else how.precision  # the same numbers need the same arithmetic
+        precision = saved["precision"] if saved else how.precision
         if precision == "auto":
             precision = faster_precision(model, run, data)
         torch.manual_seed(augment.stream_seed("dropout", run.seed))

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from mlp_lib import loaders
 from mlp_lib.datasets import facts
-from mlp_lib.errors import UserError
+from mlp_lib.errors import NotMeasurable, UserError
 from mlp_lib.loaders import Data, Split
 from mlp_lib.runs import make_run
 
@@ -67,7 +67,7 @@ def fit_logistic(features: Tensor, labels: Tensor, num_classes: int, strength: f
     if strength < 0:
         raise UserError(f"strength={strength} of the probe's penalty must be at least 0")
     if not torch.isfinite(features).all():
-        raise UserError("the features are not finite: the weights have overflowed; lower the lr of the training")
+        raise NotMeasurable("the features are not finite: the weights have overflowed; lower the lr of the training")
     mean = features.mean(0)
     # In the eigenvectors' basis the penalty is the same, and the curvature about variance / K + strength along each:
     # dividing by its root makes the bowl round, and tens of iterations do what took hundreds.

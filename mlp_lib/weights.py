@@ -25,6 +25,11 @@ def save_weights(model: nn.Module, path: Path) -> None:
     _write_whole(path, lambda part: safetensors.torch.save_file(state, part))
 
 
+def save_origin(training: str, path: Path) -> None:
+    """Beside final weights: which training they are from (`records.Record.training`)."""
+    _write_whole(path, lambda part: part.write_text(training))
+
+
 def save_checkpoint(state: dict[str, Any], path: Path) -> None:
     def write(part: Path) -> None:
         with part.open("wb") as file:  # by its path, torch's own writer does not say what went wrong
@@ -33,8 +38,11 @@ def save_checkpoint(state: dict[str, Any], path: Path) -> None:
     _write_whole(path, write)
 
 
-def read_checkpoint(run, weights: Path, device: torch.device, keep_epochs: Collection[int] = ()) -> dict | None:
-    """The state that `run` goes on from; None where it starts at its first step. Raises UserError for a damaged file.
+def read_checkpoint(
+    run, weights: Path, device: torch.device, keep_epochs: Collection[int] = (), precision: str = "auto"
+) -> dict | None:
+    """The state that `run` goes on from; None where it starts at its first step. Raises UserError for a damaged file,
+    and for one in another precision than the one asked for: a run is of one arithmetic from its first step to its last.
 
     A checkpoint past an epoch whose weights are wanted since, and are not at hand, is of no use.
     """
@@ -49,6 +57,9 @@ def read_checkpoint(run, weights: Path, device: torch.device, keep_epochs: Colle
     owner = saved.get("key") if isinstance(saved, dict) else None
     if owner != run.key:
         raise UserError(f"checkpoint {path} belongs to run {owner}, not {run.key}; delete it to start over")
+    if precision not in ("auto", saved["precision"]):
+        raise UserError(f"run {run.key} was begun in {saved['precision']} and {precision} is asked for; go on with "
+                        f"--precision {saved['precision']}, or delete {path} to start over")  # fmt: skip
     past = (epoch for epoch in keep_epochs if epoch * run.steps_per_epoch <= saved["step"])
     return saved if all((weights / f"{run.key}@{epoch}.safetensors").exists() for epoch in past) else None
 

@@ -11,18 +11,19 @@ import filelock
 import numpy as np
 import pytest
 import torch
-from helpers import record_of
+from helpers import forget, record_of
 
 from mlp_lib import execute as executing
 from mlp_lib import train as training
-from mlp_lib.ensure import ensure, missing, with_parents
-from mlp_lib.errors import UserError
+from mlp_lib.datasets import load
+from mlp_lib.ensure import ensure, missing
+from mlp_lib.errors import Busy, NotMeasurable, UserError
 from mlp_lib.execute import add_measures, execute
 from mlp_lib.flops import cost_of
 from mlp_lib.measure import MEASURES, measure
 from mlp_lib.models import build_for
-from mlp_lib.records import Store, read_record
-from mlp_lib.runs import make_run
+from mlp_lib.records import Store, measures_of, read_record
+from mlp_lib.runs import make_run, with_parents
 from mlp_lib.train import How
 
 HOW = How("cpu", "fp32", threads=1)
@@ -85,7 +86,8 @@ def test_a_record_says_what_was_done(store):
     assert record.versions["torch"] == torch.__version__.split("+")[0] or record.versions["torch"] == torch.__version__
     assert record.images_per_second > 0 and record.seconds > 0 and record.hardware
     assert len(record.data) == len(record.sources) == 16
-    assert sorted(p.name for p in store.weights.iterdir()) == [f"{RUN.key}.lock", f"{RUN.key}.safetensors"]
+    left = sorted(path.name for path in store.weights.iterdir())
+    assert left == [f"{RUN.key}.lock", f"{RUN.key}.origin", f"{RUN.key}.safetensors"]
 
 
 @pytest.mark.parametrize(
@@ -155,6 +157,83 @@ def test_a_full_disk_stores_nothing_and_the_next_call_completes(store, monkeypat
             execute(RUN, store, HOW)
     assert store.get(RUN) is None
     assert execute(RUN, store, HOW).record.status == "ok"
+
+
+def test_what_another_process_has_finished_meanwhile_is_not_trained_again(store, trained):
+    first = execute(RUN, store, HOW).record
+    result = execute(RUN, Store(store.folder), HOW, again=False)
+    assert result.record == first and result.path == store.folder / first.filename and len(list(store)) == 1
+    execute(RUN, store, HOW)  # asked for: a replicate
+    assert len(store.replicates(RUN)) == 2
+
+
+def test_a_run_that_another_process_trains_is_left_to_it_with_what_starts_from_it(store, capsys):
+    store.weights.mkdir(parents=True)
+    child, other = RUN.but(init={"run": RUN}), RUN.but(seed=1)
+    for workers in (None, 2):
+        with filelock.FileLock(store.weights / f"{RUN.key}.lock"):
+            frame = ensure([RUN, child, other], store=store, how=HOW, progress=False, workers=workers)
+        assert frame["status"].tolist() == ["not run", "not run", "ok"]
+        assert "2 runs are left to another process" in capsys.readouterr().out
+        (store.folder / store.get(other).filename).unlink()
+        store.reload()
+    assert quietly([RUN, child], store)["status"].tolist() == ["ok", "ok"]
+
+
+def test_a_measure_goes_to_the_training_that_the_weights_are_from(store):
+    first = execute(RUN, store, HOW).record
+    second = execute(RUN, store, HOW._replace(precision="bf16")).record
+    assert add_measures(RUN, store, ("first_layer",))
+    measured = {record.precision: set(record.measures) for record in store.replicates(RUN)}
+    assert (first.precision, second.precision) == ("fp32", "bf16")
+    assert measured == {"fp32": set(), "bf16": {"first_layer"}}
+    with filelock.FileLock(store.weights / f"{RUN.key}.lock"), pytest.raises(Busy):
+        add_measures(RUN, store, ("first_layer_spread",))
+    assert quietly([RUN], store, measures=("first_layer_spread",))["measures"][0].keys() == {
+        "first_layer", "first_layer_spread"
+    }  # fmt: skip
+
+
+def test_what_the_weights_do_not_let_be_measured_is_written_down_once(store, monkeypatch):
+    calls = []
+
+    def overflows(*args):
+        calls.append(1)
+        raise NotMeasurable("too large")
+
+    monkeypatch.setitem(MEASURES, "sharpness", overflows)
+    for _ in range(2):
+        frame = quietly([RUN], store, measures=("sharpness", "first_layer"))
+    assert calls == [1] and store.get(RUN).measures["sharpness"] == {"not_measured": "too large"}
+    assert set(measures_of(frame.to_dict("records")[0])) == {"first_layer"}
+    assert measures_of({"status": "not run", "measures": {"a": {}}}) == {}
+
+
+def test_measuring_kept_weights_waits_too_when_the_budget_is_spent(store):
+    quietly([RUN], store)
+    quietly([RUN, RUN.but(seed=1)], store, measures=("first_layer",), budget_minutes=0.0)
+    assert store.get(RUN).measures == {}
+    quietly([RUN], store, measures=("first_layer",), budget_minutes=0.0)
+    assert store.get(RUN).measures == {}
+
+
+def test_other_images_under_the_same_name_are_refused(store, tmp_path, monkeypatch):
+    digits = load("digits")
+    monkeypatch.setenv("MLP_LIB_DATA", str(tmp_path))
+    (tmp_path / "mine").mkdir()
+    np.savez(tmp_path / "mine" / "test.npz", images=digits.test_images[:, 0], labels=digits.test_labels)
+
+    def write(images):
+        np.savez(tmp_path / "mine" / "train.npz", images=images[:, 0], labels=digits.train_labels)
+        forget()
+
+    write(digits.train_images)
+    mine = make_run(model="B-1/Wi-16", dataset="npz:mine", epochs=1, lr=1e-3)
+    assert quietly([mine], store)["status"].tolist() == ["ok"]
+    write(digits.train_images[::-1])
+    with pytest.raises(UserError, match=f"images of npz:mine are not those that run {mine.key} was trained on"):
+        quietly([mine, mine.but(seed=1)], store)
+    assert quietly([mine], store, train=False)["status"].tolist() == ["ok"]  # shown, and nothing trained beside it
 
 
 # --- what is missing ------------------------------------------------------------------------------------------------

@@ -200,6 +200,39 @@ def test_merge_is_idempotent_and_keeps_replicates(store, tmp_path):
     assert merge(store.folder, store) == ([], 3)
 
 
+def test_merge_adds_what_was_measured_since_to_the_training_that_is_there(store, tmp_path):
+    before, after = Store(tmp_path / "before"), Store(tmp_path / "after")
+    before.add(record_of(RUN, measures={"a": {"x": 1}}))
+    after.add(record_of(RUN, measures={"b": {"x": 2}}))
+    merge(before.folder, store)
+    written, known = merge(after.folder, store)
+    assert len(written) == 1 and known == 0 and len(store.replicates(RUN)) == 1
+    assert store.get(RUN).measures == {"a": {"x": 1}, "b": {"x": 2}}
+    assert merge(before.folder, store) == ([], 1) and len(list(store.folder.glob("*.json"))) == 1
+
+
+def test_records_are_read_while_another_process_replaces_them(tmp_path, monkeypatch):
+    """The file that was listed is gone when it comes to be read: its successor is read, and nothing is read twice."""
+    store, other = Store(tmp_path), Store(tmp_path)
+    old = record_of(RUN)
+    store.add(old)
+    store.add(record_of(RUN.but(seed=1)))
+    real, new = records.read_record, old.model_copy(update={"measures": {"a": {"x": 1}}})
+
+    def replaced_before_it_is_read(path):
+        if path.name == old.filename and path.exists():
+            monkeypatch.setattr(records, "read_record", real)
+            other.replace(old, new)
+        return real(path)
+
+    monkeypatch.setattr(records, "read_record", replaced_before_it_is_read)
+    found = records.read_records(tmp_path)
+    assert {path.name for path in found} == {new.filename, record_of(RUN.but(seed=1)).filename}
+    (tmp_path / "gone.json").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(UserError, match="keep changing.*gone.json"):
+        records.read_records(tmp_path)
+
+
 def test_merge_computes_keys_anew(store, tmp_path):
     source = Store(tmp_path / "a")
     path = source.add(record_of(RUN))

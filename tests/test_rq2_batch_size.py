@@ -216,7 +216,9 @@ def test_a_reader_changes_what_a_preset_says():
 @pytest.mark.parametrize(
     "changes, says",
     [
-        (dict(batch_sizes=(64, 20_000)), "batch_size=20000"),
+        (dict(batch_sizes=(64, 20_000)), "divide multiples of 40,000 only.*10,240 images"),
+        (dict(subset=5000), "subset=5000 is no multiple of 1,024.*give 4096"),
+        (dict(optimizers=("adamw",)), "the preset laptop has no lines of adamw; it has lion, sgd"),
         (dict(model="B9"), "unknown model 'B9'"),
         (dict(optimizers=("adam",)), "optimizer='adam'"),
         (dict(seeds=()), "seeds is empty"),
@@ -309,3 +311,14 @@ def test_sizes_beyond_the_judged_ones_judge_nothing_and_go_with_the_presets_own_
     for changes in (dict(batch_sizes=(64, 256)), dict(subset=8192), dict(dataset="cifar100")):
         changed = study.collect(study.resolve("overnight", **changes), not_run)
         assert not (changed.tuned["budget"] == "beyond").any()
+
+
+def test_equal_epochs_are_equally_many_images_whatever_the_reader_changes():
+    for changes in (dict(dataset="cifar100"), dict(batch_sizes=(64, 100), shared_batch=100), dict(subset=5120)):
+        tuned = study.collect(study.resolve("laptop", **changes), not_run).tuned
+        epochs = tuned[tuned["budget"] == "epochs"]
+        assert (epochs["total_steps"] * epochs["batch_size"]).nunique() == 1
+        assert (epochs["train_examples"] % epochs["batch_size"] == 0).all()
+    assert study.resolve("laptop", dataset="cifar100").subset == 45_000 // 1024 * 1024
+    changed = study.resolve("laptop", batch_sizes=(64, 100), shared_batch=100)
+    assert changed.subset == changed.upstream_subset == 10_240 // 1600 * 1600

@@ -1,14 +1,9 @@
 """The cosine control of the batch sizes: numbers worked out by hand."""
 
-from pathlib import Path
-
 import pandas as pd
 import pytest
 
-from mlp_lib import studies
-from mlp_lib.plots import lengths, schedules
-from mlp_lib.records import Store
-from mlp_lib.studies import batch_size as study
+from mlp_lib.plots import schedules
 
 NOISE = {0: -0.1, 1: 0.0, 2: 0.1}
 
@@ -73,14 +68,3 @@ def test_the_control_is_complete_when_all_of_it_has_ended_and_there_is_one():
     assert schedules.complete(done)
     assert not schedules.complete(cell(64, "epochs", 53.0))
     assert not schedules.complete(done.assign(status=["ok", "ok", "not run"]))
-
-
-def test_what_is_remarked_beside_claim_4_holds_for_the_committed_records():
-    """Not shown at shorter lengths, nor under the schedule: words, so that a record that says otherwise fails here."""
-    store = Store(Path(__file__).resolve().parents[1] / "data" / "runs")
-    tuned = study.collect(study.resolve("overnight"), studies.from_records(store)).tuned
-    by_length = lengths.changes_by_length(tuned).query("architecture == 'B-MLP'")
-    shorter = by_length[by_length["epoch"] != lengths.BEST]["change"].iloc[:-1]
-    assert len(shorter) >= 5 and all(change.n >= 3 and change.interval[0] <= 0 for change in shorter)
-    under = schedules.changes(tuned)["B-MLP", "cosine"]
-    assert under.n >= 3 and under.interval[0] <= 0

@@ -74,7 +74,9 @@ def test_a_stop_at_the_last_step_is_the_end(rich, tmp_path):
 def test_a_resumed_run_keeps_its_precision(tmp_path):
     run = make_run(**DIGITS)
     train(run, tmp_path, HOW._replace(precision="bf16"), should_stop=stop_at(4))
-    outcome, _ = train(run, tmp_path, HOW)
+    with pytest.raises(UserError, match="begun in bf16 and fp32 is asked for; go on with --precision bf16"):
+        train(run, tmp_path, HOW)
+    outcome, _ = train(run, tmp_path, HOW._replace(precision="auto"))
     assert outcome.precision == "bf16"
 
 

@@ -91,7 +91,8 @@ def training(store: Store, measures: tuple[str, ...], **options: Any):
 def plan(module: ModuleType, preset: Any, store: Store) -> Plan:
     """Every run that `collect` would ask for, given what the store holds, and what they start from where that must be
     trained for it. Widened grids are not foreseen."""
-    from mlp_lib.ensure import missing, to_measure, with_parents
+    from mlp_lib.ensure import missing, to_measure
+    from mlp_lib.runs import with_parents
 
     asked: dict[str, Run] = {}
     todo: set[str] = set()

@@ -13,6 +13,7 @@ Lines of cells are finished in the order of `Preset.lines`, so that an interrupt
 multiples of the batch sizes: no example is dropped, and equal epochs are equal numbers of examples.
 """
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby, zip_longest
@@ -199,7 +200,7 @@ def resolve(preset: str, **changes: Any) -> Preset:
     """A preset with a chapter's other parameters put in; None changes nothing.
 
     `model` replaces the B-MLP; `optimizers` keeps the lines of these, the judge's own always. Raises UserError for
-    unknown names and for values with which no run can be made.
+    unknown names, for optimisers of which the preset has no line, and for values with which no run can be made.
     """
     model = changes.pop("model", None)
     changes["mlp"] = None if model is None else parameters.b_mlp(model)
@@ -210,12 +211,36 @@ def resolve(preset: str, **changes: Any) -> Preset:
         chosen = replace(chosen, sizes_beyond=())  # they go with the preset's own numbers
     if len(chosen.batch_sizes) < 2:
         raise UserError(f"batch_sizes={list(chosen.batch_sizes)}: the chapter compares batch sizes; name at least two")
+    chosen = _without_rest(chosen, given=changes.get("subset") is not None)
     if optimizers is not None:
+        there = dict.fromkeys(some.optimizer for some in chosen.lines)
         for name in optimizers:
             chosen.base(MLP).but(optimizer=name)  # an unknown name is refused here
+            if name not in there:
+                raise UserError(f"optimizers: the preset {preset} has no lines of {name}; it has {', '.join(there)}")
         chosen = replace(chosen, lines=tuple(some for some in chosen.lines if some.optimizer in (JUDGE, *optimizers)))
     collect(chosen, not_run)  # every run is made, and so validated, before anything is trained
     return chosen
+
+
+def _without_rest(preset: Preset, given: bool) -> Preset:
+    """The preset with numbers of images that every batch size divides, so that none are dropped, and equal epochs are
+    equally many images: rounded down, or refused where the reader has `given` the number."""
+    multiple = math.lcm(*preset.batch_sizes)
+
+    def rounded(run: Run, subset: int | None, name: str) -> int | None:
+        rest = run.train_examples % multiple
+        if rest == run.train_examples:
+            raise UserError(f"batch_sizes={list(preset.batch_sizes)} divide multiples of {multiple:,} only, which is "
+                            f"more than {name} of {run.dataset}, {run.train_examples:,} images")  # fmt: skip
+        return run.train_examples - rest if rest else subset
+
+    subset = rounded(preset.base(MLP), preset.subset, "the training part")
+    if given and subset != preset.subset:
+        raise UserError(f"subset={preset.subset} is no multiple of {multiple:,}, which all batch_sizes="
+                        f"{list(preset.batch_sizes)} divide: epochs would be unequal; give {subset}")  # fmt: skip
+    upstream = preset.base(MLP).but(dataset=preset.upstream, subset=preset.upstream_subset)
+    return replace(preset, subset=subset, upstream_subset=rounded(upstream, preset.upstream_subset, "upstream"))
 
 
 def grid_of(optimizer: str, architecture: str, batch_size: int) -> tuple[float, ...]:
