@@ -99,7 +99,6 @@ def pays(runs: list[Run], how: How) -> bool:
 def train_together(
     runs: list[Run], weights: Path, how: How = How(), *, keep_epochs: Collection[int] = (),
     on_progress: Callable[[int, int], None] | None = None, should_stop: Callable[[], bool] | None = None,
-    data_root: Path | None = None,
 ) -> Iterator[tuple[Run, Outcome, nn.Module | None]]:  # fmt: skip
     """Train runs of one list of `groups`, each resuming from its own checkpoint, which is that of a single run.
 
@@ -118,24 +117,24 @@ def train_together(
         parts.setdefault(standing, []).append(run)
     for (_, precision), part in parts.items():
         stopped = False
-        for run, outcome, model in _ends(part, weights, how, precision, device, data_root, options):
+        for run, outcome, model in _ends(part, weights, how, precision, device, options):
             yield run, outcome, model
             stopped |= outcome.status == "paused"
         if stopped:
             return
 
 
-def _ends(part: list[Run], weights: Path, how: How, precision: str, device, data_root, options):
+def _ends(part: list[Run], weights: Path, how: How, precision: str, device, options):
     """The ends of runs that stand at one step, as `train_together` yields them."""
     ended = None
     if len(part) > 1 and how.accumulate == 1:
         try:
-            ended = _side_by_side(part, weights, precision, loaders.load_data(part[0], device, data_root), options)
+            ended = _side_by_side(part, weights, precision, loaders.load_data(part[0], device), options)
         except torch.OutOfMemoryError:
             print(f"out of memory: {len(part)} runs do not fit side by side and are trained one by one")
     if ended is None:
         for run in part:
-            outcome, model = train.train(run, weights, how, data_root=data_root, **options)
+            outcome, model = train.train(run, weights, how, **options)
             yield run, outcome, model
             if outcome.status == "paused":
                 return

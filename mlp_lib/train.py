@@ -89,7 +89,6 @@ def train(
     keep_epochs: Collection[int] = (),
     on_progress: Callable[[int, int], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
-    data_root: Path | None = None,
 ) -> tuple[Outcome, nn.Module | None]:
     """Train `run`, resuming from `weights/<key>.checkpoint` if there is one.
 
@@ -104,7 +103,7 @@ def train(
     asked for, splitting with BatchNorm.
     """
     device = prepare(how, weights)
-    data = loaders.load_data(run, device, data_root)
+    data = loaders.load_data(run, device)
     saved = read_checkpoint(run, weights, device, keep_epochs, how.precision)
     with torch.random.fork_rng():
         model = initial_model(run, weights).to(device)
