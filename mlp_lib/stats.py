@@ -65,6 +65,15 @@ def paired_ratio(first, second) -> Estimate:
     return Estimate(float(np.exp(logs.mean)), ends, logs.n)
 
 
+def sign(estimate: Estimate) -> int:
+    """What an estimate's interval shows of its sign: 1 where it lies above 0, -1 where it lies below, and 0 where it
+    holds 0 or there is none."""
+    if estimate.interval is None:
+        return 0
+    low, high = estimate.interval
+    return int(low > 0) - int(high < 0)
+
+
 def at_best_of_others(curves):
     """Each run's value at the point where the mean of the *other* runs is highest (the first of equals): the best point
     of a training, chosen without looking at the run that is read there.

@@ -39,6 +39,28 @@ def test_only_lengths_that_every_batch_size_has_are_compared():
     assert lengths.changes_by_length(frame)["epoch"].tolist() == [2, lengths.BEST]
 
 
+@pytest.mark.parametrize("status", ["diverged", "not run"])
+def test_the_ends_are_those_of_all_judged_batch_sizes_whether_they_have_curves_or_not(status):
+    """256 - 64 is not the largest minus the smallest where 1,024 is judged too, and has nothing to show."""
+    there = tuned({64: [(1, 40.0), (2, 41.0)], 256: [(2, 30.0), (3, 35.0)]})
+    frame = pd.concat([there, tuned({1024: []}, status=status)])
+    found = lengths.changes_by_length(frame)
+    assert found["epoch"].tolist() == [2, lengths.BEST]  # what every size with curves has
+    assert [change.n for change in found["change"]] == [0, 0]
+    row = lengths.table_by_length(frame).iloc[0]
+    assert row["batch 64":].tolist() == ["41.0", "30.0", "not run", "not run"]
+    assert lengths.reading_by_length(frame, "B-MLP") == "not run" and lengths.change_at_best(frame, "B-MLP").n == 0
+    between = pd.concat([there.replace({"batch_size": {256: 1024}}), tuned({256: []}, status=status)])
+    assert lengths.table_by_length(between).iloc[0]["batch 64":].tolist() == [
+        "41.0", "not run", "30.0", "-11.0 [-11.0, -11.0] n=3"
+    ]  # fmt: skip
+
+
+def test_one_batch_size_has_no_change():
+    frame = tuned({64: [(1, 40.0)]})
+    assert lengths.table_by_length(frame).iloc[0]["batch 64":].tolist() == ["40.0", "not run"]
+
+
 def test_what_stands_under_a_schedule_is_not_read_for_shorter_trainings():
     frame = tuned({64: [(1, 40.0)], 1024: [(1, 30.0)]}, budget="cosine")
     assert lengths.changes_by_length(frame).empty

@@ -316,6 +316,36 @@ def test_figures_draw_what_is_there(collected):
     assert len(drawn.legends[0].get_texts()) == 5 and drawn.axes[0].get_legend() is None  # it covers no line
 
 
+class Lost(Fake):
+    """Two seeds of the B-MLP diverge, one at 8,000 images without augmentation and one at 32,000 with all of it."""
+
+    def record(self, run):
+        record = super().record(run)
+        lost = {("none", 8000): 1, (FULL, 32_000): 2}.get((run.augment, run.train_examples))
+        if run.model != "B-6/Wi-256" or run.seed != lost:
+            return record
+        return record.model_copy(update={"status": "diverged", "metrics": {}, "curve": [], "measures": {}})
+
+
+def test_the_drawn_curve_is_the_one_that_is_read():
+    """Seeds 0 and 2 have 40 and 42% at 8,000 images, seed 1, diverged, counts as chance, 10%; the same at 32,000."""
+    results = augmentation.collect(LAPTOP, Lost())
+    dashed, solid = figures.read_off_the_curve(results).axes[1].lines[:2]
+    read = figures.learning_curve(results, "B-6/Wi-256").mean()
+    assert dashed.get_xdata().tolist() == read.index.tolist() and dashed.get_ydata() == pytest.approx(read)
+    assert dashed.get_ydata()[3] == pytest.approx((40 + 10 + 42) / 3)
+    assert solid.get_ydata()[-1] == pytest.approx((57.5 + 58.5 + 10) / 3)
+
+
+def test_a_measure_that_could_not_be_taken_is_left_out():
+    results = augmentation.collect(LAPTOP, Fake())
+    refused = {"first_layer": {"not_measured": "why"}, "translated": {"not_measured": "why"}}
+    none = results.frame.assign(measures=[refused] * len(results.frame))
+    results = augmentation.Results(results.cells, none, results.subset)
+    assert translation.kept_in_words(results) == {"pixels": "no", "families": "not run"}
+    assert not any(axis.images for axis in locality.first_layers_over_images(results).axes)
+
+
 @pytest.mark.parametrize("draw", [*FIGURES, *TABLES], ids=lambda f: f.__name__)
 @pytest.mark.parametrize("preset", ["smoke", "laptop"])
 def test_nothing_has_run_yet(draw, preset):

@@ -202,6 +202,7 @@ def test_with_nothing_run_everything_is_still_drawn():
         figures.error_by_length(results.tuned), probes.probe_error(results.probes), theory.theory(results.tuned),
     ]  # fmt: skip
     assert not any(axis.lines or axis.containers for figure in drawn for axis in figure.axes)
+    assert {(text.get_text(), text.get_color()) for text in drawn[0].axes[0].texts} == {("not run", "#777777")}
     assert set(figures.table_of_differences(results.tuned)["largest - smallest, points [95%]"]) == {"not run"}
     assert figures.lines_left_out(results.tuned) == ("LION and SGD at equal epochs; LION and SGD at equal steps")
     assert figures.change_of(results.tuned, "ViT").n == 0 and figures.change_of(results.tuned.iloc[:0], "ViT").n == 0

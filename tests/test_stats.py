@@ -11,6 +11,7 @@ from mlp_lib.stats import (
     paired_difference,
     paired_equivalence,
     paired_ratio,
+    sign,
     t_interval,
 )
 
@@ -43,6 +44,15 @@ def test_one_value_has_no_interval_and_none_no_mean():
     assert np.isnan(none.mean) and none.interval is None and none.n == 0
     assert (t_interval([54.2]).text(), none.text()) == ("54.2 n=1", "not run")
     assert Estimate(54.21, (53.8, 54.62), 3).text() == "54.2 [53.8, 54.6] n=3"
+
+
+def test_the_sign_is_what_the_interval_shows():
+    """Student 1908, as above: the interval of the difference lies above 0, so that of its negative below."""
+    first = pd.Series([0.7, -1.6, -0.2, -1.2, -0.1, 3.4, 3.7, 0.8, 0.0, 2.0])
+    second = pd.Series([1.9, 0.8, 1.1, 0.1, -0.1, 4.4, 5.5, 1.6, 4.6, 3.4])
+    assert (sign(paired_difference(second, first)), sign(paired_difference(first, second))) == (1, -1)
+    assert sign(t_interval(first)) == 0 and sign(t_interval([0.0, 0.0])) == 0  # mean 0.75, but 0 is within
+    assert sign(t_interval([54.2])) == sign(t_interval([])) == 0  # no interval, nothing shown
 
 
 def test_pairs_are_the_seeds_that_both_have():

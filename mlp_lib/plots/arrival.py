@@ -9,7 +9,7 @@ import pandas as pd
 
 from mlp_lib.plots import tables
 from mlp_lib.rules import by_seed
-from mlp_lib.stats import Estimate, paired_difference
+from mlp_lib.stats import Estimate, paired_difference, sign
 from mlp_lib.studies.batch_size import JUDGE, JUDGED
 
 BETWEEN = " - ".join(JUDGED)
@@ -35,7 +35,7 @@ def changes(tuned: pd.DataFrame) -> pd.DataFrame:
         for architecture in JUDGED:
             own = rows[rows["architecture"] == architecture]
             cells = [own[own["batch_size"] == size] for size in (larger, smaller)]
-            accuracies, losses = [by_seed(cell) for cell in cells], [_losses(cell) for cell in cells]
+            accuracies, losses = [by_seed(cell) for cell in cells], [loss_by_seed(cell) for cell in cells]
             moved[architecture] = (accuracies[0] - accuracies[1]).dropna()
             found.append(dict(architecture=architecture, **pair, test=paired_difference(*accuracies),
                               loss=paired_difference(*losses)))  # fmt: skip
@@ -72,17 +72,12 @@ def reading(test: Estimate, loss: Estimate) -> str:
     zero is not shown. Empty without intervals."""
     if test.interval is None or loss.interval is None:
         return ""
-    fits = {1: "fits less", -1: "fits more", 0: "fit: no difference shown"}[_sign(loss)]
-    generalises = {1: "generalises better", -1: "generalises worse", 0: "test: no difference shown"}[_sign(test)]
+    fits = {1: "fits less", -1: "fits more", 0: "fit: no difference shown"}[sign(loss)]
+    generalises = {1: "generalises better", -1: "generalises worse", 0: "test: no difference shown"}[sign(test)]
     return f"{fits}; {generalises}"
 
 
-def _sign(change: Estimate) -> int:
-    low, high = change.interval
-    return int(low > 0) - int(high < 0)
-
-
-def _losses(cell: pd.DataFrame) -> pd.Series:
-    """Training loss by seed; a diverged run has none."""
-    done = cell[cell["status"] == "ok"]
-    return done.set_index("seed")["train_loss"].astype(float) if len(done) else pd.Series(dtype=float)
+def loss_by_seed(runs: pd.DataFrame, column: str = "train_loss") -> pd.Series:
+    """A loss, in nats, by seed; a diverged run has none."""
+    done = runs[runs["status"] == "ok"]
+    return done.set_index("seed")[column].astype(float) if len(done) else pd.Series(dtype=float)

@@ -17,15 +17,15 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from mlp_lib.equivalents import Equivalent, equivalent_examples
-from mlp_lib.plots.style import DASHES, FAMILY_COLOURS, WIDTH, plain_log_axis, t_bounds
+from mlp_lib.plots.style import DASHES, FAMILY_COLOURS, WIDTH, plain_log_axis, say_not_run, t_bounds
 from mlp_lib.rules import by_seed
-from mlp_lib.stats import Estimate, paired_difference, t_interval
+from mlp_lib.stats import Estimate, paired_difference, sign, t_interval
 from mlp_lib.studies.tuning import Choice
 
 NONE, ALL = "none", "all"
 
 
-class Worth(NamedTuple):
+class Gain(NamedTuple):
     """What one augmentation is worth to one model at the number of images at which they are compared."""
 
     model: str
@@ -36,7 +36,7 @@ class Worth(NamedTuple):
     equivalent: Equivalent
 
 
-def worth(results) -> list[Worth]:
+def worth(results) -> list[Gain]:
     """Every model's augmentations in the study's order, with the number of images that would do as much."""
     found = []
     for model, family in _models(results.frame):
@@ -45,15 +45,16 @@ def worth(results) -> list[Worth]:
         for name in compared.loc[compared["model"] == model, "augmentation"].unique():
             scores = by_seed(compared, model=model, augmentation=name)
             found.append(
-                Worth(model, family, name, t_interval(scores), paired_difference(scores, base),
+                Gain(model, family, name, t_interval(scores), paired_difference(scores, base),
                       equivalent_examples(curve, scores))
             )  # fmt: skip
     return found
 
 
-def learning_curve(results, model: str) -> pd.DataFrame:
-    """Test top-1 without augmentation: a row a seed, a column a number of images; diverged runs count as chance."""
-    rows = results.usual[(results.usual["model"] == model) & (results.usual["augmentation"] == NONE)]
+def learning_curve(results, model: str, augmentation: str = NONE) -> pd.DataFrame:
+    """Test top-1, without augmentation unless one is named: a row a seed, a column a number of images; diverged runs
+    count as chance."""
+    rows = results.usual[(results.usual["model"] == model) & (results.usual["augmentation"] == augmentation)]
     return pd.DataFrame({n: by_seed(cell, model=model) for n, cell in rows.groupby("train_examples")})
 
 
@@ -98,8 +99,7 @@ def side(estimate: Estimate, above: str, below: str, neither: str = "not shown")
     """What a 95% interval says of a sign, in the words for an interval above 0, below it, or neither."""
     if estimate.n == 0:
         return "not run"
-    low, high = estimate.interval or (float("-inf"), float("inf"))
-    return above if low > 0 else below if high < 0 else neither
+    return {1: above, -1: below, 0: neither}[sign(estimate)]
 
 
 def if_run(n: int, text: str) -> str:
@@ -220,12 +220,6 @@ def _varied(frame: pd.DataFrame) -> list[float]:
 # --- figures
 
 
-def say_not_run(axis) -> None:
-    """What an empty panel shows in the place of an axis from 0 to 1 that means nothing."""
-    axis.text(0.5, 0.5, "not run", transform=axis.transAxes, ha="center", va="center", color="#777777")
-    axis.tick_params(which="both", bottom=False, left=False, labelbottom=False, labelleft=False)
-
-
 def gains(results) -> Figure:
     """Points of test top-1 that each augmentation brings to each model, with 95% t-intervals, paired by seed."""
     figure, axis = plt.subplots(figsize=(WIDTH, 3.6))
@@ -261,8 +255,8 @@ def read_off_the_curve(results) -> Figure:
     full = {w.model: w for w in worth(results) if w.augmentation == ALL}
     for axis, (model, family) in zip(axes.flat, models, strict=False):
         for name, style in ((NONE, "--"), (ALL, "-")):
-            cell = results.usual[(results.usual["model"] == model) & (results.usual["augmentation"] == name)]
-            band(axis, cell, "train_examples", "test_top1", FAMILY_COLOURS[family], style)
+            curve = learning_curve(results, model, name).melt(var_name="images", value_name="top1")
+            band(axis, curve, "images", "top1", FAMILY_COLOURS[family], style)
         _reading(axis, full.get(model), results.subset)
         plain_log_axis(axis)
         if not axis.has_data():
@@ -285,7 +279,7 @@ def read_off_the_curve(results) -> Figure:
     return figure
 
 
-def _reading(axis, found: Worth | None, base: int) -> None:
+def _reading(axis, found: Gain | None, base: int) -> None:
     """From the augmented accuracy across to the curve and down to the axis, with the interval as a grey stripe."""
     if found is None or found.equivalent.n == 0:
         return
@@ -312,8 +306,3 @@ def band(axis, rows: pd.DataFrame, over: str, column: str, colour: str, style: s
     mean, bounds = grouped.mean(), grouped.apply(t_bounds)
     axis.plot(mean.index, mean, color=colour, ls=style, marker="o", markersize=3, label=label)
     axis.fill_between(mean.index, [b[0] for b in bounds], [b[1] for b in bounds], color=colour, alpha=0.18, lw=0)
-
-
-def measured(row: dict, name: str) -> dict | None:
-    """A measure of a run, which has none before it is run."""
-    return row["measures"].get(name) if isinstance(row.get("measures"), dict) else None

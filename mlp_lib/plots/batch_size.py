@@ -13,7 +13,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from mlp_lib.plots import tables
-from mlp_lib.plots.style import DASHES, FAMILY_COLOURS, WIDTH
+from mlp_lib.plots.style import DASHES, FAMILY_COLOURS, WIDTH, say_not_run
 from mlp_lib.records import curves
 from mlp_lib.rules import by_seed
 from mlp_lib.stats import Estimate, paired_difference, t_interval
@@ -271,7 +271,7 @@ def batch_axis(axis, sizes: Iterable[int]) -> None:
     """A logarithmic axis of batch sizes with a tick at each; an empty panel says that nothing was run."""
     ticks = sorted({int(size) for size in sizes})
     if not axis.has_data():
-        axis.text(0.5, 0.5, "not run", transform=axis.transAxes, ha="center", va="center", color="0.5")
+        say_not_run(axis, ticks=True)
     axis.set_xscale("log", base=2)
     axis.set_xlim(ticks[0] / 1.25, ticks[-1] * 1.25)
     axis.set_xticks(ticks, [f"{size:,}" for size in ticks], fontsize=8)

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
 
-from mlp_lib.plots.style import END, FAMILY_COLOURS, WIDTH, t_bounds
+from mlp_lib.plots.style import END, FAMILY_COLOURS, WIDTH, say_not_run, t_bounds
 from mlp_lib.plots.tables import table_of_plan
 from mlp_lib.plots.worth import levels, ratio_text, with_compute, worths
 from mlp_lib.records import FINISHED
@@ -65,7 +65,7 @@ def _one_search(axis, search, colour: str) -> None:
     done = trials[trials["status"] == "ok"]
     axis.margins(0.1, 0.15)  # the ring stays inside
     if trials["status"].isin(FINISHED).sum() == 0:
-        _not_run(axis)
+        say_not_run(axis, ticks=True)
     for name, part in done[done["stage"] == 1].groupby("optimizer", sort=False):
         marker, line = OPTIMISER_STYLE[name]
         axis.plot(part["lr"], part["val_top1"], color=colour, marker=marker, ls=line, ms=4, lw=1.2)
@@ -77,10 +77,6 @@ def _one_search(axis, search, colour: str) -> None:
     if search.final:
         same = (done["optimizer"] == search.optimizer) & (done["lr"] == search.lr) & (done["augment"] == search.augment)
         axis.plot(done["lr"][same], done["val_top1"][same], "o", ms=12, mfc="none", color="#444444", mew=1)
-
-
-def _not_run(axis) -> None:
-    axis.text(0.5, 0.5, "not run", transform=axis.transAxes, ha="center", va="center", color="#777777")
 
 
 def table_of_search(cells) -> pd.DataFrame:
@@ -222,7 +218,7 @@ def accuracies(frame: pd.DataFrame) -> Figure:
     axis.invert_yaxis()
     axis.set_xlabel("test top-1 (%)")
     if not groups:
-        _not_run(axis)
+        say_not_run(axis, ticks=True)
     plt.close(figure)
     return figure
 
@@ -259,6 +255,6 @@ def error_against_compute(frame: pd.DataFrame) -> Figure:
     if len(points):
         axis.legend(fontsize=8, ncols=2)
     else:
-        _not_run(axis)
+        say_not_run(axis, ticks=True)
     plt.close(figure)
     return figure

@@ -9,7 +9,7 @@ import pandas as pd
 
 from mlp_lib.plots.tables import papers_top1
 from mlp_lib.records import FINISHED
-from mlp_lib.stats import Estimate, paired_difference, t_interval
+from mlp_lib.stats import Estimate, paired_difference, sign, t_interval
 
 PAPERS_WIDTH = 1024  # of every model of Table 1
 NAMES = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "tinyimagenet": "TinyImageNet", "imagenet": "ImageNet"}
@@ -87,5 +87,4 @@ def after_the_peak(curves: pd.DataFrame, family: str) -> str:
 def _direction(change: Estimate) -> str:
     if change.interval is None:
         return "one seed"
-    low, high = change.interval
-    return "a loss" if high < 0 else "a gain" if low > 0 else "which is neither shown to be a loss nor a gain"
+    return {1: "a gain", -1: "a loss", 0: "which is neither shown to be a loss nor a gain"}[sign(change)]

@@ -7,27 +7,29 @@ learning rate one long run contains the shorter ones; under a schedule only its 
 import numpy as np
 import pandas as pd
 
+from mlp_lib.plots.batch_size import CHANGE
 from mlp_lib.records import curves
-from mlp_lib.stats import Estimate, at_best_of_others, paired_difference, t_interval
+from mlp_lib.stats import Estimate, at_best_of_others, paired_difference, sign, t_interval
 from mlp_lib.studies.batch_size import JUDGE, JUDGED
 
 BEST = "best by the other seeds"
-CHANGE = "largest - smallest, points [95%]"
 
 
 def changes_by_length(tuned: pd.DataFrame) -> pd.DataFrame:
     """Validation top-1 by batch size, and the largest minus the smallest, paired by seed, at every length of the
-    judged runs; last, where the other seeds of its batch size were at their best (`BEST`).
+    judged runs that every batch size with curves has; last, where the other seeds of its batch size were at their best
+    (`BEST`).
 
-    tuned: one row a run (`studies.batch_size.Results`). Columns: architecture, epoch (or BEST), means (by batch size),
-    change (an Estimate).
+    tuned: one row a run, run or not (`studies.batch_size.Results`). Columns: architecture, epoch (or BEST), means (by
+    judged batch size, nan without curves), change (an Estimate; n = 0 where the smallest or the largest of *all* judged
+    batch sizes has no curves: others are not the ends).
     """
-    kept = (tuned["optimizer"] == JUDGE) & (tuned["budget"] == "epochs") & tuned["architecture"].isin(JUDGED)
-    runs = tuned[kept & (tuned["status"] == "ok")]
-    points = curves(runs)
+    runs = tuned[(tuned["optimizer"] == JUDGE) & (tuned["budget"] == "epochs") & tuned["architecture"].isin(JUDGED)]
+    sizes = sorted(int(size) for size in runs["batch_size"].unique())
+    points = curves(runs[runs["status"] == "ok"])
     if "val_top1" not in points:
         return pd.DataFrame(columns=["architecture", "epoch", "means", "change"])
-    rows = []
+    rows, nothing = [], pd.Series(dtype=float)
     for architecture in JUDGED:
         own = points[points["architecture"] == architecture].dropna(subset=["val_top1"])
         if own.empty:
@@ -37,11 +39,12 @@ def changes_by_length(tuned: pd.DataFrame) -> pd.DataFrame:
             int(size): cell.pivot(index="seed", columns="epoch", values="val_top1")
             for size, cell in own.groupby("batch_size")
         }
-        at = {epoch: {size: runs[epoch] for size, runs in curve_of.items()} for epoch in sorted(lengths)}
-        best = {size: at_best_of_others(runs) for size, runs in curve_of.items()}
+        at = {epoch: {size: found[epoch] for size, found in curve_of.items()} for epoch in sorted(lengths)}
+        best = {size: at_best_of_others(found) for size, found in curve_of.items()}
         for epoch, scores in [*at.items(), (BEST, best)]:
-            means = {size: float(values.mean()) for size, values in scores.items()}
-            change = paired_difference(scores[max(scores)], scores[min(scores)])
+            means = {size: float(scores[size].mean()) if size in scores else float("nan") for size in sizes}
+            largest, smallest = (scores.get(size, nothing) for size in (sizes[-1], sizes[0]))
+            change = paired_difference(largest, smallest if len(sizes) > 1 else nothing)
             rows.append(dict(architecture=architecture, epoch=epoch, means=means, change=change))
     return pd.DataFrame(rows)
 
@@ -52,7 +55,7 @@ def table_by_length(tuned: pd.DataFrame) -> pd.DataFrame:
         {
             "architecture": row.architecture,
             "epochs": row.epoch if row.epoch == BEST else f"{row.epoch:g}",
-            **{f"batch {size:,}": f"{mean:.1f}" for size, mean in row.means.items()},
+            **{f"batch {size:,}": "not run" if np.isnan(mean) else f"{mean:.1f}" for size, mean in row.means.items()},
             CHANGE: row.change.text(),
         }
         for row in changes_by_length(tuned).itertuples()
@@ -67,8 +70,8 @@ def reading_by_length(tuned: pd.DataFrame, architecture: str) -> str:
     rows = rows[(rows["architecture"] == architecture) & rows["change"].map(lambda change: change.interval is not None)]
     lengths = rows[rows["epoch"] != BEST]
     words = []
-    for sign, verdict in ((-1, "worse"), (1, "better"), (0, "neither worse nor better for certain")):
-        epochs = [f"{row.epoch:g}" for row in lengths.itertuples() if _sign(row.change) == sign]
+    for shown, verdict in ((-1, "worse"), (1, "better"), (0, "neither worse nor better for certain")):
+        epochs = [f"{row.epoch:g}" for row in lengths.itertuples() if sign(row.change) == shown]
         if epochs:
             words.append(f"{verdict} after {', '.join(epochs)} {'epoch' if epochs == ['1'] else 'epochs'}")
     if (best := change_at_best(tuned, architecture)).interval:
@@ -87,8 +90,3 @@ def floor_of_loss(classes: int, smoothing: float) -> float:
     """The training loss, in nats against hard labels, of a network that answers exactly what label smoothing asks for:
     -log(1 - smoothing + smoothing / classes). Below it a network is surer than it was taught to be."""
     return float(np.log(1 / (1 - smoothing + smoothing / classes)))
-
-
-def _sign(change: Estimate) -> int:
-    low, high = change.interval
-    return int(low > 0) - int(high < 0)

@@ -9,8 +9,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from mlp_lib.pictures import decode_pictures
-from mlp_lib.plots.augmentation import ALL, NONE, band, choices, if_run, measured, say_not_run, short, side
-from mlp_lib.plots.style import DASHES, FAMILY_COLOURS, WIDTH, plain_log_axis
+from mlp_lib.plots.augmentation import ALL, NONE, band, choices, if_run, short, side
+from mlp_lib.plots.style import DASHES, FAMILY_COLOURS, WIDTH, plain_log_axis, say_not_run
+from mlp_lib.records import measures_of
 from mlp_lib.stats import Estimate, paired_difference, t_interval
 
 MEASURED = ("radius", "entropy")
@@ -210,9 +211,9 @@ def first_layers_over_images(results, columns: int = 5, rows: int = 4) -> Figure
     sizes = _both_sides(frame)
     figure, axes = plt.subplots(2, 1 + len(sizes), figsize=(WIDTH, 2 * WIDTH / (1 + len(sizes)) * rows / columns + 0.5),
                                 squeeze=False)  # fmt: skip
-    pictures = {(row["augmentation"], row["train_examples"]): measured(row, "first_layer")
-                for row in frame.to_dict("records")}  # fmt: skip
-    initial = next(filter(None, (measured(row, "first_layer_initial") for row in frame.to_dict("records"))), None)
+    found = [(row, measures_of(row)) for row in frame.to_dict("records")]
+    pictures = {(row["augmentation"], row["train_examples"]): measures.get("first_layer") for row, measures in found}
+    initial = next(filter(None, (measures.get("first_layer_initial") for _, measures in found)), None)
     for axis in axes.flat:
         axis.set(xticks=[], yticks=[])
         axis.grid(False)

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from mlp_lib.plots.augmentation import ALL, NONE, if_run, side
-from mlp_lib.stats import Estimate, at_best_of_others, paired_difference, t_interval
+from mlp_lib.plots.augmentation import ALL, NONE, if_run
+from mlp_lib.stats import Estimate, at_best_of_others, paired_difference, sign, t_interval
 
 NOT_RUN = "not run with two seeds"  # which a best point that is chosen by the others needs
 
@@ -114,7 +114,7 @@ def overfitting(results) -> dict[str, str]:
         texts: dict[str, list[str]] = {"yes": [], "no": [], NOT_RUN: []}
         for family, estimates in found.items():
             estimate = estimates[i]
-            shown = "yes" if side(estimate, "above", "below") == "above" else "no"
+            shown = "yes" if sign(estimate) > 0 else "no"
             texts[shown if estimate.n else NOT_RUN].append(f"{family} {estimate.text(2)}" if estimate.n else family)
         parts = [f"for {', '.join(texts['yes']) or 'no model'}"]
         parts += [f"not shown for {', '.join(texts['no'])}"] if texts["no"] else []

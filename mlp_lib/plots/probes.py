@@ -13,7 +13,7 @@ from mlp_lib.plots import tables
 from mlp_lib.plots.batch_size import LOOKS, batch_axis, draw_line, edges, ends_of, legend, possible
 from mlp_lib.plots.style import WIDTH
 from mlp_lib.records import measures_of
-from mlp_lib.stats import Estimate, paired_difference
+from mlp_lib.stats import Estimate, paired_difference, sign
 from mlp_lib.studies.batch_size import JUDGED
 
 TUNED = "tuned for each batch size"
@@ -100,5 +100,4 @@ def reading(change: Estimate) -> str:
     """What an interval shows of a larger batch."""
     if change.interval is None:
         return "not run"
-    low, high = change.interval
-    return "better" if low > 0 else "worse" if high < 0 else "neither better nor worse for certain"
+    return {1: "better", -1: "worse", 0: "neither better nor worse for certain"}[sign(change)]

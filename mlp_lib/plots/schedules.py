@@ -7,6 +7,8 @@ schedule, each tuned for each batch size.
 import pandas as pd
 
 from mlp_lib.plots import tables
+from mlp_lib.plots.arrival import loss_by_seed
+from mlp_lib.plots.batch_size import CHANGE
 from mlp_lib.records import FINISHED
 from mlp_lib.rules import by_seed
 from mlp_lib.stats import Estimate, paired_difference, t_interval
@@ -14,7 +16,6 @@ from mlp_lib.studies.batch_size import COSINE, JUDGE, JUDGED
 
 SCHEDULES = {"constant": "epochs", "cosine": COSINE.budget}  # and the budget under which its cells stand
 FITTED = 99.0  # training top-1 in percent, from which on two trainings have both learnt their images
-CHANGE = "largest - smallest, points [95%]"
 
 
 def complete(tuned: pd.DataFrame) -> bool:
@@ -133,5 +134,4 @@ def _values(runs: pd.DataFrame, quantity: str, batch_size: int) -> pd.Series:
     """By seed; a diverged run's accuracy is chance, and it has no loss."""
     if quantity == "test_top1":
         return by_seed(runs, batch_size=batch_size)
-    done = runs[(runs["batch_size"] == batch_size) & (runs["status"] == "ok")]
-    return done.set_index("seed")[quantity].astype(float) if len(done) else pd.Series(dtype=float)
+    return loss_by_seed(runs[runs["batch_size"] == batch_size], quantity)

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 
 from mlp_lib.plots.style import FAMILY_COLOURS, WIDTH
 from mlp_lib.rules import by_seed
-from mlp_lib.stats import Estimate, paired_difference, t_interval
+from mlp_lib.stats import Estimate, paired_difference, sign, t_interval
 from mlp_lib.studies.settings import UNCHANGED
 
 SCALE = ["train_examples", "epochs"]  # what an unchanged cell and its changes share, in whatever preset
@@ -53,9 +53,8 @@ def forest(frame: pd.DataFrame) -> Figure:
     for y, row in enumerate(rows.itertuples()):
         low, high = row.difference.interval or (row.difference.mean, row.difference.mean)
         mean, colour = row.difference.mean, FAMILY_COLOURS[row.family]
-        moved = row.difference.interval is not None and (low > 0 or high < 0)
         axis.errorbar(mean, y, xerr=[[mean - low], [high - mean]], color=colour, marker="o", capsize=3, lw=1.5,
-                      mfc=colour if moved else "white")  # fmt: skip
+                      mfc=colour if sign(row.difference) else "white")  # fmt: skip
     axis.axvline(0, color="#777777", lw=1, ls=":")
     axis.set_yticks(range(len(rows)), [f"{row.family}: {row.change}" for row in rows.itertuples()])
     axis.invert_yaxis()

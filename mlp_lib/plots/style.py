@@ -39,6 +39,14 @@ def plain_log_axis(axis) -> None:
     axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
 
+def say_not_run(axis, ticks: bool = False) -> None:
+    """What an empty panel shows, in the place of axes from 0 to 1 that mean nothing; `ticks` stay where they say
+    something all the same, or are other panels' too."""
+    axis.text(0.5, 0.5, "not run", transform=axis.transAxes, ha="center", va="center", color="#777777")
+    if not ticks:
+        axis.tick_params(which="both", bottom=False, left=False, labelbottom=False, labelleft=False)
+
+
 def t_bounds(values: pd.Series) -> tuple[float, float]:
     estimate = t_interval(values.dropna())
     return estimate.interval or (estimate.mean, estimate.mean)

@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from mlp_lib.plots.augmentation import ALL, NONE, band, measured, say_not_run, side
-from mlp_lib.plots.style import DASHES, FAMILY_COLOURS, WIDTH
+from mlp_lib.plots.augmentation import ALL, NONE, band, side
+from mlp_lib.plots.style import DASHES, FAMILY_COLOURS, WIDTH, say_not_run
+from mlp_lib.records import measures_of
 from mlp_lib.stats import paired_difference, t_interval
 
 
@@ -77,7 +78,7 @@ def kept_in_words(results) -> dict[str, str]:
 
 def _moved(results) -> dict[tuple[str, str, str], pd.DataFrame]:
     """The runs whose test images were moved, by model, family and augmentation, with the measure in `translated`."""
-    rows = [row | {"translated": measured(row, "translated")} for row in results.compared.to_dict("records")]
+    rows = [row | {"translated": measures_of(row).get("translated")} for row in results.compared.to_dict("records")]
     rows = [row for row in rows if row["translated"]]
     if not rows:
         return {}

@@ -10,9 +10,9 @@ import pandas as pd
 
 from mlp_lib.records import FINISHED, curves
 from mlp_lib.rules import MLPS, by_seed
-from mlp_lib.stats import Estimate, paired_difference, paired_ratio
+from mlp_lib.stats import Estimate, paired_difference, paired_ratio, sign
 
-NONE = Estimate(float("nan"), None, 0)
+NO_RATIO = Estimate(float("nan"), None, 0)
 SHARES = {1.0: "all", 1 / 2: "half", 1 / 4: "a quarter", 1 / 8: "an eighth"}  # of the MLP's compute: one level each
 
 
@@ -129,7 +129,7 @@ def worths(frame: pd.DataFrame, share: float = 1.0) -> list[Worth]:
         reached, seeds = int(np.isfinite(own["compute"]).sum()), int(runs["status"].isin(FINISHED).sum())
         difference = paired_difference(by_seed(frame, family=label), by_seed(frame, family=best))
         # Leaving out the seeds that never arrive would flatter the family, so it is all of them or no ratio.
-        ratio = paired_ratio(mlp["compute"], own["compute"]) if 0 < reached == seeds else NONE
+        ratio = paired_ratio(mlp["compute"], own["compute"]) if 0 < reached == seeds else NO_RATIO
         firsts = bool(own["at_first"].any()), bool(mlp["at_first"].any())
         beside.append(Worth(label, difference, ratio, reached, seeds, *firsts))
     return beside
@@ -139,8 +139,7 @@ def sides(found: list[Worth]) -> dict[str, str]:
     """Families by name, for a sentence: those whose interval of points lies above 0, below it, and all others."""
     words: dict[str, list[str]] = {"ahead": [], "behind": [], "undecided": []}
     for worth in found:
-        low, high = worth.points.interval or (float("-inf"), float("inf"))
-        words["ahead" if low > 0 else "behind" if high < 0 else "undecided"].append(worth.family)
+        words[{1: "ahead", -1: "behind", 0: "undecided"}[sign(worth.points)]].append(worth.family)
     return {side: ", ".join(names) or "none" for side, names in words.items()}
 
 

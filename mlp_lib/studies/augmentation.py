@@ -1,7 +1,9 @@
 """RQ2: what augmentation is worth: in points, in training examples, in first-layer weights.
 
-Every run of a preset takes the same number of steps, of the same batch: cells differ in the images behind the steps and
-in what is done to them, in nothing else. So an augmentation can be compared with more images at equal compute.
+Every run of a preset takes the same number of steps, of the same batch: a model's cells differ in the images behind the
+steps, in what is done to them and in the learning rate, of which there is one without augmentation and one with it; a
+few of the B-MLP's in label smoothing; in nothing else. So an augmentation can be compared with more images at equal
+compute.
 
 Cells: each model at `subset` images with none, flip, crop, both, MixUp, all; without augmentation at `sizes` images,
 which is the curve that equivalent training examples are read from; with all of it at `augmented_sizes`; and the B-MLP
