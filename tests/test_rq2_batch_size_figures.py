@@ -149,6 +149,9 @@ def test_tables_give_paired_differences_and_choices(laptop):
     first = table[(table["architecture"] == "B-MLP") & (table["budget"] == "equal epochs")].iloc[0]
     assert first["largest - smallest, points [95%]"].startswith("-4.0 [-4.0, -4.0] n=5")
     assert figures.change_of(results.tuned, "B-MLP").text() == first["largest - smallest, points [95%]"]
+    assert figures.other_optimizers(results.tuned, "CNN") == "SGD -4.0 [-4.0, -4.0] n=3"
+    assert figures.change_of(results.tuned, "ViT", budget="steps").n == 3
+    assert figures.other_optimizers(results.frame, "CNN") == "no other optimiser"
     assert (first["optimiser"], first["lr at an edge"], first["batch sizes"]) == ("LION", "none", "64 and 1,024")
     other = results.frame[results.frame["batch_size"] < 1024].assign(preset="overnight")
     both = figures.table_of_differences(pd.concat([results.frame.assign(preset="laptop"), other]))

@@ -61,6 +61,7 @@ def validation_against_lr(cells: Iterable[Cell]) -> Figure:
     is what one fixed learning rate would have compared. LION at equal epochs; one seed, that of the choice."""
     figure, axes = plt.subplots(1, len(JUDGED), figsize=(WIDTH, 3.2), sharey=True)
     cells = [cell for cell in cells if cell.optimizer == JUDGE and cell.budget in ("epochs", BEYOND.budget)]
+    cells.sort(key=lambda cell: cell.batch_size)
     shades = _shades({cell.batch_size for cell in cells})
     for axis, architecture in zip(axes, JUDGED, strict=True):
         for cell in cells:
@@ -117,13 +118,20 @@ def table_of_differences(tuned: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows) if rows else pd.DataFrame({CHANGE: ["not run"]})
 
 
-def change_of(tuned: pd.DataFrame, architecture: str) -> Estimate:
-    """Test top-1 at the largest batch size minus that at the smallest, paired by seed: the judge's optimiser at equal
-    epochs."""
+def change_of(tuned: pd.DataFrame, architecture: str, optimizer: str = JUDGE, budget: str = "epochs") -> Estimate:
+    """Test top-1 at the largest batch size minus that at the smallest, paired by seed, of one line."""
     for line, _, (first, last), (smallest, largest) in _lines(tuned):
-        if (line["optimizer"], line["budget"], line["architecture"]) == (JUDGE, "epochs", architecture):
+        if (line["optimizer"], line["budget"], line["architecture"]) == (optimizer, budget, architecture):
             return paired_difference(largest if first < last else largest.iloc[:0], smallest)
     return t_interval([])
+
+
+def other_optimizers(tuned: pd.DataFrame, architecture: str) -> str:
+    """For a sentence: `change_of` an architecture with each optimiser but the judge's, at equal epochs. "SGD -5.1 [...]
+    n=3, AdamW not run"; "no other optimiser" where there is no line of one."""
+    found = [name for name in NAMES if name != JUDGE and (tuned["optimizer"] == name).any()]
+    texts = [f"{NAMES[name]} {change_of(tuned, architecture, name).text()}" for name in found]
+    return ", ".join(texts) or "no other optimiser"
 
 
 def lines_left_out(tuned: pd.DataFrame) -> str:
@@ -274,7 +282,7 @@ def batch_axis(axis, sizes: Iterable[int]) -> None:
         say_not_run(axis, ticks=True)
     axis.set_xscale("log", base=2)
     axis.set_xlim(ticks[0] / 1.25, ticks[-1] * 1.25)
-    axis.set_xticks(ticks, [f"{size:,}" for size in ticks], fontsize=8)
+    axis.set_xticks(ticks, [f"{size:,}" for size in ticks], fontsize=8, rotation=45 if len(ticks) > 5 else 0)
     axis.set_xticks([], minor=True)
     axis.set_xlabel("batch size")
 
