@@ -49,15 +49,45 @@ def test_a_repeated_cell_is_that_of_the_same_model_images_and_length():
 
 
 @pytest.mark.parametrize("end, says", [(20.0, "a loss"), (30.5, "neither")])
-def test_what_comes_after_the_highest_point_of_the_mean_curve(end, says):
+def test_what_comes_after_the_best_epoch_of_the_other_seeds(end, says):
     runs = frame()
     runs["curve"] = [[{"epoch": float(e), "val_top1": top1 + seed / 10} for e, top1 in ((1, 25), (5, 31), (9, end))]
                      for seed in runs["seed"]]  # fmt: skip
     if says == "neither":
-        for curve, noise in zip(runs["curve"], (2, -2, -1, 2, -2, -1), strict=True):
+        for curve, noise in zip(runs["curve"], (0.3, -0.3, 0.1, 0.3, -0.3, 0.1), strict=True):
             curve[-1]["val_top1"] += noise
     text = figures.after_the_peak(curves(runs), "S-MLP")
-    assert "from epoch 5 to 9" in text and says in text
+    assert "from the best epoch of the other seeds to the last of 9" in text and says in text
+    assert text.startswith("-11.0 [-11.0, -11.0]" if says == "a loss" else "-0.5 ")
     assert figures.after_the_peak(curves(frame()), "B-MLP") == "highest at the last of 100 epochs"
-    assert figures.after_the_peak(curves(frame(augmented=True)), "S-MLP") == "not measured"
-    assert figures.after_the_peak(curves(frame().iloc[:0]), "S-MLP") == "not measured"
+    for other in (frame(augmented=True), frame().iloc[:0], frame()[frame()["seed"] == 0]):
+        assert figures.after_the_peak(curves(other), "S-MLP") == "not measured with two seeds"
+
+
+def points(family: str, augmented: bool, curve: list[tuple], flops: float, seeds=(0, 1, 2)) -> pd.DataFrame:
+    """Points (epoch, validation top-1) of runs whose seeds differ by ten points each."""
+    return pd.DataFrame(
+        dict(family=family, augmented=augmented, seed=seed, epoch=epoch, step=epoch, total_steps=curve[-1][0],
+             train_flops=flops, val_top1=top1 + 10 * seed)
+        for seed in seeds for epoch, top1 in curve
+    )  # fmt: skip
+
+
+def test_the_gain_over_the_best_epoch_leaves_out_what_the_other_lost_since():
+    without, with_it = [(1, 30.0), (2, 40.0), (4, 35.0)], [(9, 45.0)]
+    found = pd.concat([points("CNN", False, without, 1.0), points("CNN", True, with_it, 1.0)])
+    gain = figures.gain_over_the_best(found, "CNN")
+    assert gain.mean == pytest.approx(5) and gain.n == 3 and gain.interval == pytest.approx((5, 5))
+    for nothing, family in ((found, "S-MLP"), (pd.DataFrame(), "CNN")):
+        assert figures.gain_over_the_best(nothing, family).n == 0
+
+
+def test_at_equal_compute_the_dearer_model_is_read_where_it_has_cost_as_much():
+    """The B-MLP spends 100 a step; the S-MLP 200 in all: half-way, in logarithms, between the B-MLP's steps 1 and 4."""
+    found = pd.concat([points("S-MLP", False, [(1, 20.0), (10, 33.0)], 200.0),
+                       points("B-MLP", False, [(1, 30.0), (4, 36.0), (10, 50.0)], 1000.0)])  # fmt: skip
+    ahead = figures.at_equal_compute(found, augmented=False)
+    assert ahead.mean == pytest.approx(33.0 - 33.0) and ahead.n == 3
+    assert figures.at_equal_compute(found, augmented=True).n == 0
+    dear = found.assign(train_flops=found["train_flops"].where(found["family"] == "B-MLP", 2000.0))
+    assert figures.at_equal_compute(dear, augmented=False).n == 0  # beyond the end of its curve nothing is read

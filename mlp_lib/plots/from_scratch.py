@@ -5,11 +5,12 @@ Words for sentences are made here, so that they say what the records say, also w
 
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
 
 from mlp_lib.plots.tables import papers_top1
 from mlp_lib.records import FINISHED
-from mlp_lib.stats import Estimate, paired_difference, sign, t_interval
+from mlp_lib.stats import Estimate, at_best_of_others, paired_difference, sign, t_interval
 
 PAPERS_WIDTH = 1024  # of every model of Table 1
 NAMES = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "tinyimagenet": "TinyImageNet", "imagenet": "ImageNet"}
@@ -66,25 +67,51 @@ def place_of(value: float, interval: Estimate) -> str:
 
 
 def after_the_peak(curves: pd.DataFrame, family: str) -> str:
-    """For a sentence: what the trainings of a family without augmentation change after the point at which their mean
-    validation top-1 is highest, in points, paired by seed. curves: `records.curves`.
-
-    That point is chosen among several noisy ones, so it is a little too high and the change a little too low.
-    """
-    wanted = {"val_top1", "family", "augmented", "epoch", "seed"}
-    rows = curves[(curves["family"] == family) & ~curves["augmented"].astype(bool)] if wanted <= {*curves} else None
-    table = pd.DataFrame() if rows is None else rows.pivot_table(index="seed", columns="epoch", values="val_top1")
-    table = table.dropna()
-    if table.empty:
-        return "not measured"
-    best, last = table.mean().idxmax(), table.columns.max()
-    if best == last:
+    """For a sentence: what the trainings of a family without augmentation change in validation top-1 from the best
+    epoch to the last, in points; the best epoch of each is that of the other seeds. curves: `records.curves`."""
+    table = _by_epoch(curves, family, augmented=False)
+    if len(table) < 2:
+        return "not measured with two seeds"
+    best, last = at_best_of_others(table), table.columns.max()
+    if best.equals(table[last]):
         return f"highest at the last of {last:g} epochs"
-    change = paired_difference(table[last], table[best])
-    return f"{change.text()} from epoch {best:g} to {last:g}, {_direction(change)}"
+    change = paired_difference(table[last], best)
+    return f"{change.text()} from the best epoch of the other seeds to the last of {last:g}, {_direction(change)}"
+
+
+def gain_over_the_best(curves: pd.DataFrame, family: str) -> Estimate:
+    """Validation top-1 after the last epoch with augmentation minus that at the best epoch without, which the other
+    seeds choose: what augmentation brings to somebody who would have stopped in time. Points, paired by seed."""
+    with_it, without = (_by_epoch(curves, family, augmented) for augmented in (True, False))
+    if with_it.empty or without.empty:
+        return t_interval([])
+    return paired_difference(with_it[with_it.columns.max()], at_best_of_others(without))
+
+
+def at_equal_compute(curves: pd.DataFrame, augmented: bool) -> Estimate:
+    """Validation top-1 of the B-MLP where it has cost as many FLOPs as the S-MLP's whole training, minus the S-MLP's at
+    its end; points, paired by seed. Linear in the logarithm of the FLOPs between points of the B-MLP's curve."""
+    if not {"train_flops", "total_steps", "val_top1"} <= {*curves}:
+        return t_interval([])
+    rows = curves[curves["augmented"].astype(bool) == augmented].dropna(subset=["val_top1"])
+    rows = rows.assign(flops=rows["train_flops"].astype(float) * rows["step"] / rows["total_steps"])
+    small, large = (rows[rows["family"] == family].sort_values("step") for family in ("S-MLP", "B-MLP"))
+    ends = small.groupby("seed")[["flops", "val_top1"]].last()
+    found = {}
+    for seed, curve in large.groupby("seed"):
+        if seed in ends.index and curve["flops"].iloc[0] <= ends.loc[seed, "flops"] <= curve["flops"].iloc[-1]:
+            at = np.interp(np.log(ends.loc[seed, "flops"]), np.log(curve["flops"]), curve["val_top1"].astype(float))
+            found[seed] = at - ends.loc[seed, "val_top1"]
+    return t_interval(found.values())
+
+
+def _by_epoch(curves: pd.DataFrame, family: str, augmented: bool) -> pd.DataFrame:
+    """Validation top-1: a row a seed, a column an epoch that all of them have."""
+    if not {"val_top1", "family", "augmented", "epoch", "seed"} <= {*curves}:
+        return pd.DataFrame()
+    rows = curves[(curves["family"] == family) & (curves["augmented"].astype(bool) == augmented)]
+    return rows.pivot_table(index="seed", columns="epoch", values="val_top1").dropna(axis="columns")
 
 
 def _direction(change: Estimate) -> str:
-    if change.interval is None:
-        return "one seed"
     return {1: "a gain", -1: "a loss", 0: "which is neither shown to be a loss nor a gain"}[sign(change)]
