@@ -76,10 +76,11 @@ def points(family: str, augmented: bool, curve: list[tuple], flops: float, seeds
 def test_the_gain_over_the_best_epoch_leaves_out_what_the_other_lost_since():
     without, with_it = [(1, 30.0), (2, 40.0), (4, 35.0)], [(9, 45.0)]
     found = pd.concat([points("CNN", False, without, 1.0), points("CNN", True, with_it, 1.0)])
-    gain = figures.gain_over_the_best(found, "CNN")
+    last, gain = figures.gains(found, "CNN")
+    assert last.mean == pytest.approx(10) and last.n == 3
     assert gain.mean == pytest.approx(5) and gain.n == 3 and gain.interval == pytest.approx((5, 5))
     for nothing, family in ((found, "S-MLP"), (pd.DataFrame(), "CNN")):
-        assert figures.gain_over_the_best(nothing, family).n == 0
+        assert [gain.n for gain in figures.gains(nothing, family)] == [0, 0]
 
 
 def test_at_equal_compute_the_dearer_model_is_read_where_it_has_cost_as_much():

@@ -79,13 +79,15 @@ def after_the_peak(curves: pd.DataFrame, family: str) -> str:
     return f"{change.text()} from the best epoch of the other seeds to the last of {last:g}, {_direction(change)}"
 
 
-def gain_over_the_best(curves: pd.DataFrame, family: str) -> Estimate:
-    """Validation top-1 after the last epoch with augmentation minus that at the best epoch without, which the other
-    seeds choose: what augmentation brings to somebody who would have stopped in time. Points, paired by seed."""
+def gains(curves: pd.DataFrame, family: str) -> tuple[Estimate, Estimate]:
+    """Validation top-1 after the last epoch with augmentation, in points, paired by seed: minus that after the last
+    epoch without, and minus that at the best epoch without, which the other seeds choose: what augmentation brings to
+    somebody who would have stopped in time."""
     with_it, without = (_by_epoch(curves, family, augmented) for augmented in (True, False))
     if with_it.empty or without.empty:
-        return t_interval([])
-    return paired_difference(with_it[with_it.columns.max()], at_best_of_others(without))
+        return t_interval([]), t_interval([])
+    end = with_it[with_it.columns.max()]
+    return paired_difference(end, without[without.columns.max()]), paired_difference(end, at_best_of_others(without))
 
 
 def at_equal_compute(curves: pd.DataFrame, augmented: bool) -> Estimate:
