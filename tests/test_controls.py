@@ -322,6 +322,10 @@ def test_everything_is_drawn_when_nothing_has_run():
     assert drawn.table_of_families(frame)["optimiser, lr"].eq("open").all()
     assert drawn.table_of_accuracies(frame)["test top-1 % [95%]"].eq("not run").all()
     assert worth.table_of_worths(same).iloc[:, 1].eq("not run").all() and worth.worths(same) == []
+    assert worth.table_at_best_length(same).iloc[:, 1].eq("not run").all()
+    assert {worth.lengths(same), worth.best_length(same, "CNN"), drawn.noise_of_choice(results.cells, 5000)} == {
+        "not run"
+    }  # fmt: skip
 
 
 def test_the_norms_two_sides_are_said_with_what_was_chosen_for_each():
@@ -339,9 +343,25 @@ def test_the_norms_two_sides_are_said_with_what_was_chosen_for_each():
     assert drawn.apart(open_cells, *sides) == "settings that are not chosen yet"
 
 
+def test_the_noise_of_a_choice_is_that_of_a_share_of_its_validation_images():
+    class Halved(Fake):  # the CNNs get half of them right, all others nine tenths
+        def record(self, run):
+            right = 50.0 if run.model == "CNN-16" else 90.0
+            return record_of(run, metrics={"val_top1": right, "test_top1": right, "train_top1": 95.0})
+
+    # 100 (0.5 * 0.5 / 5000)^1/2 = 0.707 and 100 (0.9 * 0.1 / 5000)^1/2 = 0.424
+    cells = controls.collect(LAPTOP, Halved()).cells
+    assert drawn.noise_of_choice(cells, 5000) == "0.42 to 0.71"
+    assert drawn.noise_of_choice([cell for cell in cells if cell.family == "CNN"], 100) == "5.00"
+
+
 def test_a_family_level_in_points_can_need_less_compute():
     """Equal at the end, at an eighth of the compute a step."""
     frame = frame_of({"B-MLP": [20.0] * 3, "CNN without norm": [20.0] * 3}, {"B-MLP": 8e12})
     words = drawn.beside_the_mlp(frame, "CNN without norm")
-    assert words == "0.0 [0.0, 0.0] n=3, and a compute ratio at the MLP's best (20.0% error) of 8 [8, 8] n=3"
+    assert words == (
+        "0.0 [0.0, 0.0] n=3 of test top-1 after the last epoch, and 0.0 [0.0, 0.0] n=3 of validation top-1 "
+        "with each at its best length"
+    )
+    assert worth.ratios_in_words(frame, "CNN without norm").startswith("8 [8, 8] n=3 at 20.0%, 8 [8, 8] n=3 at 28.3%")
     assert drawn.beside_the_mlp(frame, "CNN") == drawn.beside_the_mlp(frame.iloc[:0], "CNN") == "not run"

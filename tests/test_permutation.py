@@ -293,6 +293,23 @@ def test_learning_curves_are_means_by_family_and_kind_of_images():
     assert permuted.get_ydata().tolist() == [30.0, 51.0] and permuted.get_linestyle() == "--"
 
 
+def test_what_a_control_loses_is_said_for_the_last_epoch_and_for_each_sides_best_length():
+    """As they are it falls from its best, permuted it rises: -16, -18, -20 at the end, and -20, -21, -25."""
+    curve_of = {
+        (False, 0): (70, 66), (False, 1): (72, 69), (False, 2): (74, 69),
+        (True, 0): (40, 50), (True, 1): (41, 51), (True, 2): (42, 49),
+    }  # fmt: skip
+    frame = frame_of(NONE[:3], NONE[:3], [20, 21, 19]).assign(schedule="constant")
+    frame["curve"] = [
+        [{"epoch": float(e), "val_top1": float(v)} for e, v in zip((10, 20), curve_of[key], strict=True)]
+        for key in zip(frame["permuted"], frame["seed"], strict=True)
+    ]
+    assert figures.controls_by_length(frame) == (
+        "CNN-16 -18.0 [-23.0, -13.0] n=3 after the last epoch and -22.0 [-28.6, -15.4] n=3 at the best lengths"
+    )
+    assert figures.controls_by_length(frame[frame["family"] != "CNN"]) == "not run"
+
+
 def test_pictures_move_pixels_and_keep_colours():
     images = np.random.default_rng(0).integers(0, 256, (2, 3, 4, 4), dtype=np.uint8)
     order = pixel_permutation(3, 4, seed=0)
@@ -314,6 +331,10 @@ def test_nothing_run_is_empty_figures_and_not_run_in_the_table():
     table = figures.table_of_differences(frame)
     assert set(table["as they are"]) == set(table["difference"]) == {"not run"}
     assert set(table["p"] + table["at 90%"]) == {""}
+    assert set(figures.controls_by_length(frame).split("; ")) == {
+        f"{FAMILIES[family]} not run after the last epoch and not run at the best lengths"
+        for family in ("CNN", "ViT", "Mixer")
+    }
     figures.accuracy(frame), figures.equivalence(frame)
     assert not any(axis.lines for axis in figures.learning(curves(frame)).axes)
     assert claims.judge(15, frame).verdict == "not tested"

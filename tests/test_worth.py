@@ -143,3 +143,55 @@ def test_only_what_saw_the_same_images_is_compared():
     assert worth.on_the_same_images(frame, larger)["family"].tolist() == ["B-MLP"] * 3 + ["ResNet18"]
     assert len(worth.on_the_same_images(frame, pd.DataFrame())) == 3
     assert len(worth.on_the_same_images(pd.concat([frame, given.assign(train_examples=5)]), pd.DataFrame())) == 3
+
+
+def curves_of(**families: list[list[float]]) -> pd.DataFrame:
+    """One row a run: validation top-1 after 1, 2 and 3 epochs by seed, for each family (an underscore is a hyphen)."""
+    named = {name.replace("_", "-"): by_seed for name, by_seed in families.items()}
+    frame = frame_of({name: [100 - values[-1] for values in by_seed] for name, by_seed in named.items()})
+    rows = [[{"epoch": float(e), "step": float(e), "val_top1": v} for e, v in enumerate(values, start=1)]
+            for by_seed in named.values() for values in by_seed]  # fmt: skip
+    return frame.assign(curve=rows)
+
+
+STILL_RISING = [[50.0, 60.0, 62.0], [51.0, 61.0, 64.0], [49.0, 59.0, 63.0]]
+PAST_ITS_BEST = [[40.0, 66.0, 60.0], [41.0, 70.0, 71.0], [42.0, 65.0, 61.0]]  # but for one seed, which does not choose
+
+
+def test_a_family_is_read_at_its_best_length_which_the_other_seeds_choose():
+    frame = curves_of(B_MLP=STILL_RISING, CNN=PAST_ITS_BEST)
+    assert worth.at_best_length(frame, family="CNN").to_dict() == {0: 66.0, 1: 70.0, 2: 65.0}  # not the 71 of seed 1
+    assert worth.at_best_length(frame, family="B-MLP").to_dict() == {0: 62.0, 1: 64.0, 2: 63.0}
+    assert worth.at_last_length(frame, family="CNN").to_dict() == {0: 60.0, 1: 71.0, 2: 61.0}
+    assert worth.best_length(frame, "CNN") == "2 of 3" and worth.best_length(frame, "B-MLP") == "3 of 3"
+    assert worth.lengths(frame) == "1, 2, 3"
+    found = worth.worths(frame)[0]
+    # 4, 6, 2 at the best lengths, of deviation 2; -2, 7, -2 at the end, of deviation 27^1/2; t(0.975, 2) is 4.3027
+    assert found.at_best.mean == pytest.approx(4) and found.points.mean == pytest.approx(1)
+    half = 4.3027 * 2 / 3**0.5
+    assert found.at_best.interval == pytest.approx([4 - half, 4 + half], abs=1e-3)
+    assert worth.table_at_best_length(frame).values.tolist() == [
+        ["B-MLP", "3 of 3", "63.0 [60.5, 65.5] n=3", "", ""],
+        ["CNN", "2 of 3", "67.0 [60.4, 73.6] n=3", "4.0 [-1.0, 9.0] n=3", "1.0 [-11.9, 13.9] n=3"],
+    ]
+
+
+def test_sides_can_be_taken_at_the_best_lengths():
+    lead = [[first + 9, second + 9, third - 9] for first, second, third in STILL_RISING]
+    found = worth.worths(curves_of(B_MLP=STILL_RISING, CNN=lead))
+    assert worth.sides(found) == {"ahead": "none", "behind": "CNN", "undecided": "none"}  # by 9 for every seed
+    assert worth.sides(found, "at_best") == {"ahead": "CNN", "behind": "none", "undecided": "none"}  # 7, 6, 5
+
+
+def test_a_diverged_seed_is_at_chance_at_every_length_and_other_schedules_have_no_shorter_ones():
+    frame = curves_of(B_MLP=STILL_RISING, CNN=PAST_ITS_BEST)
+    frame.loc[frame.index[-1], "status"] = "diverged"
+    assert worth.by_length(frame, family="CNN").loc[2].tolist() == [10.0] * 3
+    assert worth.at_best_length(frame, family="CNN").to_dict() == {0: 60.0, 1: 70.0, 2: 10.0}
+    cosine = curves_of(B_MLP=STILL_RISING, ResNet18=PAST_ITS_BEST)
+    cosine.loc[cosine["family"] == "ResNet18", "schedule"] = "cosine"
+    assert worth.by_length(cosine, family="ResNet18").empty and worth.worths(cosine)[0].at_best.n == 0
+    row = worth.table_at_best_length(cosine).iloc[1].tolist()
+    assert row == ["ResNet18", "", *["not comparable: no constant rate"] * 3]
+    one = curves_of(B_MLP=STILL_RISING[:1], CNN=PAST_ITS_BEST[:1])  # chooses nothing for itself
+    assert worth.at_best_length(one, family="CNN").empty and worth.worths(one)[0].at_best.n == 0

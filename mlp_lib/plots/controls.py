@@ -12,7 +12,7 @@ from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
 
 from mlp_lib.plots.style import END, FAMILY_COLOURS, WIDTH, say_not_run, t_bounds
 from mlp_lib.plots.tables import table_of_plan
-from mlp_lib.plots.worth import levels, ratio_text, with_compute, worths
+from mlp_lib.plots.worth import levels, with_compute, worths
 from mlp_lib.records import FINISHED
 from mlp_lib.stats import Estimate, t_interval
 from mlp_lib.studies.controls import label_of
@@ -167,6 +167,14 @@ def recipe_of(cells, family: str) -> str:
     return f"{search.optimizer} at {search.lr:g}, augmentation {search.augment}"
 
 
+def noise_of_choice(cells, images: int) -> str:
+    """The binomial standard deviation, in points, of the accuracies by which the families' settings were chosen, each
+    of so many validation images: 100 sqrt(p (1 - p) / images). From the least to the greatest: "0.65 to 0.71"."""
+    best = [cell.search.trials["val_top1"].max() / 100 for cell in cells if cell.search and cell.search.final]
+    found = sorted(100 * float(np.sqrt(p * (1 - p) / images)) for p in best if not np.isnan(p))
+    return " to ".join(dict.fromkeys(f"{value:.2f}" for value in (found[0], found[-1]))) if found else "not run"
+
+
 def apart(cells, first: str, second: str) -> str:
     """In which chosen settings two families differ besides, for a sentence; "nothing" where in none."""
     searches = [cell.search for family in (first, second) for cell in cells if cell.family == family and cell.search]
@@ -177,14 +185,14 @@ def apart(cells, first: str, second: str) -> str:
 
 
 def beside_the_mlp(frame: pd.DataFrame, family: str) -> str:
-    """A family's test top-1 minus the best MLP's, in points, and its compute ratio at that MLP's lowest error, for a
-    sentence."""
+    """A family minus the best MLP, in points, after the last epoch and with each at its best length, for a sentence."""
     found = next((worth for worth in worths(frame) if worth.family == family), None)
     if found is None or not found.points.n:
         return "not run"
-    level = levels(frame).get(1.0)
-    at = "" if level is None else f", and a compute ratio at the MLP's best ({level:.1f}% error) of {ratio_text(found)}"
-    return f"{found.points.text()}{at}"
+    return (
+        f"{found.points.text()} of test top-1 after the last epoch, and {found.at_best.text()} of validation top-1 "
+        "with each at its best length"
+    )
 
 
 def _interval(runs: pd.DataFrame, column: str) -> Estimate:

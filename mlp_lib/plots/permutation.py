@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from mlp_lib.datasets import facts
 from mlp_lib.plots import tables
 from mlp_lib.plots.style import FAMILY_COLOURS, WIDTH, t_bounds
+from mlp_lib.plots.worth import at_best_length, at_last_length
 from mlp_lib.rules import NOTHING, PERMUTED_MLP, by_seed
 from mlp_lib.stats import Estimate, paired_difference, paired_equivalence, t_interval
 
@@ -156,6 +157,19 @@ def table_of_differences(frame: pd.DataFrame) -> pd.DataFrame:
             }
         )
     return pd.DataFrame(rows)
+
+
+def controls_by_length(frame: pd.DataFrame) -> str:
+    """For a sentence: what the permutation changes for each control, in points of validation top-1 paired by seed,
+    after the last epoch and with either side at its own best length, which the other seeds choose."""
+    texts = []
+    for model in frame.loc[~frame["family"].isin(PERMUTED_MLP), "model"].unique():
+        last, best = (
+            paired_difference(read(frame, model=model, permuted=True), read(frame, model=model, permuted=False))
+            for read in (at_last_length, at_best_length)
+        )
+        texts.append(f"{model} {last.text()} after the last epoch and {best.text()} at the best lengths")
+    return "; ".join(texts) or "not run"
 
 
 def _text(estimate: Estimate, digits: int) -> str:

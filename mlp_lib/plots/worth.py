@@ -8,9 +8,10 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from mlp_lib.datasets import facts
 from mlp_lib.records import FINISHED, curves
 from mlp_lib.rules import MLPS, by_seed
-from mlp_lib.stats import Estimate, paired_difference, paired_ratio, sign
+from mlp_lib.stats import Estimate, at_best_of_others, paired_difference, paired_ratio, sign, t_interval
 
 NO_RATIO = Estimate(float("nan"), None, 0)
 SHARES = {1.0: "all", 1 / 2: "half", 1 / 4: "a quarter", 1 / 8: "an eighth"}  # of the MLP's compute: one level each
@@ -19,7 +20,8 @@ SHARES = {1.0: "all", 1 / 2: "half", 1 / 4: "a quarter", 1 / 8: "an eighth"}  # 
 class Worth(NamedTuple):
     """A family beside the best MLP.
 
-    `points`: its test top-1 minus the MLP's, paired by seed. `ratio`: the MLP's training compute divided by the
+    `points`: its test top-1 after the last epoch minus the MLP's, paired by seed; `at_best`: the same of validation
+    top-1 with each at its best length (`at_best_length`). `ratio`: the MLP's training compute divided by the
     family's, each up to where the validation error first is at the level (`level_of` the MLP): geometric mean and 95%
     t-interval of the logarithm over paired seeds; n = 0 where it cannot be read.
     """
@@ -31,6 +33,7 @@ class Worth(NamedTuple):
     seeds: int  # finished ones of the family at a constant lr, whose curves can be read so
     at_least: bool  # some curve of the family was there by its first point: the ratio is a lower bound
     at_most: bool = False  # some curve of the MLP was: it is an upper bound; with both, it is no bound at all
+    at_best: Estimate = NO_RATIO
 
 
 def on_the_same_images(frame: pd.DataFrame, larger: pd.DataFrame) -> pd.DataFrame:
@@ -59,8 +62,8 @@ def best_mlp(frame: pd.DataFrame) -> str | None:
 
 
 def level_of(frame: pd.DataFrame, family: str, share: float = 1.0) -> float:
-    """The lowest validation error (%) that every finished seed of a family comes to by this share of its training; nan
-    without curves, or where one begins later."""
+    """The lowest validation error (%) that every finished seed of a family comes to by this share of its training: what
+    the worst seed comes to, which more seeds can only make easier. nan without curves, or where one begins later."""
     points = with_compute(frame)
     found = [_lowest_by(one, share) for _, one in points[points["family"] == family].groupby("seed")]
     return max(found) if found and not np.isnan(found).any() else float("nan")
@@ -128,18 +131,61 @@ def worths(frame: pd.DataFrame, share: float = 1.0) -> list[Worth]:
         own, runs = arrivals(label), frame[(frame["family"] == label) & (frame["schedule"] == "constant")]
         reached, seeds = int(np.isfinite(own["compute"]).sum()), int(runs["status"].isin(FINISHED).sum())
         difference = paired_difference(by_seed(frame, family=label), by_seed(frame, family=best))
+        at_best = paired_difference(*(at_best_length(frame, family=one) for one in (label, best)))
         # Leaving out the seeds that never arrive would flatter the family, so it is all of them or no ratio.
         ratio = paired_ratio(mlp["compute"], own["compute"]) if 0 < reached == seeds else NO_RATIO
         firsts = bool(own["at_first"].any()), bool(mlp["at_first"].any())
-        beside.append(Worth(label, difference, ratio, reached, seeds, *firsts))
+        beside.append(Worth(label, difference, ratio, reached, seeds, *firsts, at_best=at_best))
     return beside
 
 
-def sides(found: list[Worth]) -> dict[str, str]:
-    """Families by name, for a sentence: those whose interval of points lies above 0, below it, and all others."""
+def by_length(frame: pd.DataFrame, **where) -> pd.DataFrame:
+    """Validation top-1 of one cell after every training length, a row a seed, a column a number of epochs.
+
+    Lengths that some seed lacks are left out. Diverged runs count as chance at every length. Empty without curves, and
+    where a learning rate is not constant: there no point of a curve is what a shorter training would have given.
+    """
+    rows = frame
+    for column, value in where.items():
+        rows = rows[rows[column] == value]
+    rows = rows[rows["status"].isin(FINISHED)]
+    points = curves(rows[rows["status"] == "ok"])
+    if "val_top1" not in points or rows["seed"].duplicated().any() or (rows["schedule"] != "constant").any():
+        return pd.DataFrame()
+    table = points.pivot(index="seed", columns="epoch", values="val_top1").reindex(rows["seed"])
+    table.loc[rows.loc[rows["status"] == "diverged", "seed"]] = 100 / facts(rows["dataset"].iloc[0]).num_classes
+    return table.dropna(axis="columns")
+
+
+def at_best_length(frame: pd.DataFrame, **where) -> pd.Series:
+    """`by_length`'s value by seed, each at the length that is best for the *other* seeds; empty for fewer than two."""
+    return at_best_of_others(by_length(frame, **where))
+
+
+def at_last_length(frame: pd.DataFrame, **where) -> pd.Series:
+    """`by_length`'s value by seed after the last epoch; empty where there is none."""
+    table = by_length(frame, **where)
+    return table[max(table)] if len(table.columns) else pd.Series(dtype=float)
+
+
+def best_length(frame: pd.DataFrame, family: str) -> str:
+    """After how many epochs the mean of all a family's seeds is highest: "20 of 30", "not run" without curves."""
+    table = by_length(frame, family=family)
+    return f"{table.mean().idxmax():g} of {max(table):g}" if len(table.columns) else "not run"
+
+
+def lengths(frame: pd.DataFrame) -> str:
+    """The numbers of epochs after which the curves have a point, for a sentence: "1, 2, 3, 5"."""
+    points = with_compute(frame)
+    return ", ".join(f"{epoch:g}" for epoch in sorted(points["epoch"].unique())) if len(points) else "not run"
+
+
+def sides(found: list[Worth], column: str = "points") -> dict[str, str]:
+    """Families by name, for a sentence: those whose interval of points (or `at_best`) lies above 0, below it, and all
+    others."""
     words: dict[str, list[str]] = {"ahead": [], "behind": [], "undecided": []}
     for worth in found:
-        words[{1: "ahead", -1: "behind", 0: "undecided"}[sign(worth.points)]].append(worth.family)
+        words[{1: "ahead", -1: "behind", 0: "undecided"}[sign(getattr(worth, column))]].append(worth.family)
     return {side: ", ".join(names) or "none" for side, names in words.items()}
 
 
@@ -155,6 +201,32 @@ def table_of_worths(frame: pd.DataFrame) -> pd.DataFrame:
         heading = f"compute ratio at {level:.1f}% ({SHARES[share]}) [95%]"
         table[heading] = [ratio_text(worth) for worth in worths(frame, share)]
     return table
+
+
+def table_at_best_length(frame: pd.DataFrame) -> pd.DataFrame:
+    """Every family's best length and its validation top-1 there, and that minus the best MLP's, each at its own best
+    length; beside it the same difference after the last epoch."""
+    best = best_mlp(frame)
+    if best is None:
+        return pd.DataFrame({"family": frame["family"].unique(), "at its best length": "not run"})
+    rows = []
+    for label in (best, *(worth.family for worth in worths(frame))):
+        there, last = (read(frame, family=label) for read in (at_best_length, at_last_length))
+        at_best = paired_difference(there, at_best_length(frame, family=best))
+        at_last = paired_difference(last, at_last_length(frame, family=best))
+        other = (frame.loc[frame["family"] == label, "schedule"] != "constant").any()
+        estimates = t_interval(there), at_best, at_last
+        texts = ["not comparable: no constant rate" if other else estimate.text() for estimate in estimates]
+        rows.append(
+            {
+                "family": label,
+                "best length, epochs": "" if other else best_length(frame, label),
+                "validation top-1 there, % [95%]": texts[0],
+                f"minus {best}'s, each at its best length, points [95%]": "" if label == best else texts[1],
+                "the same difference after the last epoch, points [95%]": "" if label == best else texts[2],
+            }
+        )
+    return pd.DataFrame(rows)
 
 
 def ratios_in_words(frame: pd.DataFrame, family: str) -> str:
