@@ -260,6 +260,11 @@ def curves(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def compute_so_far(points: pd.DataFrame) -> pd.Series:
+    """FLOPs that a training has cost up to each point of `curves`, which has train_flops, step and total_steps."""
+    return points["train_flops"].astype(float) * points["step"] / points["total_steps"]
+
+
 def measures_of(row: dict) -> dict:
     """The measures of a frame's row: none of a row that has not ended well, or that counts as not run, and none of
     those that could not be taken (`measure.measure`)."""

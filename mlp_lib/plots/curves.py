@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from mlp_lib.plots.style import DASHES, END, FAMILY_COLOURS, WIDTH, plain_log_axis, t_bounds
+from mlp_lib.records import compute_so_far
 from mlp_lib.stats import Estimate, paired_difference, t_interval
 
 
@@ -66,7 +67,7 @@ def error_against_compute(curves: pd.DataFrame) -> Figure:
     figure, axis = plt.subplots(figsize=(WIDTH, 3.4))
     rows = curves.dropna(subset=["val_top1"]) if "val_top1" in curves else pd.DataFrame(columns=["family", "augmented"])
     rows = rows.assign(
-        compute=rows["train_flops"] * rows["step"] / rows["total_steps"] if len(rows) else [],
+        compute=compute_so_far(rows) if len(rows) else [],
         error=100 - rows["val_top1"] if len(rows) else [],
     )
     lines, ends = _comparable(rows)

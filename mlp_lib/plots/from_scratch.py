@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from mlp_lib.plots.tables import papers_top1
-from mlp_lib.records import FINISHED
+from mlp_lib.records import FINISHED, compute_so_far
 from mlp_lib.stats import Estimate, at_best_of_others, paired_difference, sign, t_interval
 
 PAPERS_WIDTH = 1024  # of every model of Table 1
@@ -96,7 +96,7 @@ def at_equal_compute(curves: pd.DataFrame, augmented: bool) -> Estimate:
     if not {"train_flops", "total_steps", "val_top1"} <= {*curves}:
         return t_interval([])
     rows = curves[curves["augmented"].astype(bool) == augmented].dropna(subset=["val_top1"])
-    rows = rows.assign(flops=rows["train_flops"].astype(float) * rows["step"] / rows["total_steps"])
+    rows = rows.assign(flops=compute_so_far(rows))
     small, large = (rows[rows["family"] == family].sort_values("step") for family in ("S-MLP", "B-MLP"))
     ends = small.groupby("seed")[["flops", "val_top1"]].last()
     found = {}

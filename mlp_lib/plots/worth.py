@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from mlp_lib.datasets import facts
-from mlp_lib.records import FINISHED, curves
+from mlp_lib.records import FINISHED, compute_so_far, curves
 from mlp_lib.rules import MLPS, by_seed
 from mlp_lib.stats import Estimate, at_best_of_others, paired_difference, paired_ratio, sign, t_interval
 
@@ -51,8 +51,7 @@ def with_compute(frame: pd.DataFrame) -> pd.DataFrame:
     if "val_top1" not in points:
         return pd.DataFrame(columns=["family", "seed", "schedule", "step", "total_steps", "compute", "error"])
     points = points.dropna(subset=["val_top1"])
-    spent = points["train_flops"] * points["step"] / points["total_steps"]
-    return points.assign(compute=spent, error=100 - points["val_top1"])
+    return points.assign(compute=compute_so_far(points), error=100 - points["val_top1"])
 
 
 def best_mlp(frame: pd.DataFrame) -> str | None:

@@ -21,6 +21,7 @@ import pandas as pd
 
 from mlp_lib.architectures import family_of
 from mlp_lib.errors import UserError
+from mlp_lib.records import measures_of
 from mlp_lib.runs import Run, make_run
 from mlp_lib.studies import parameters
 from mlp_lib.studies.parameters import PAPER_AUGMENT, augment_for
@@ -279,9 +280,7 @@ def _frame(rows: list[dict[str, Any]], parts: dict[str, str]) -> pd.DataFrame:
     frame["family"] = frame["model"].map(family_of)
     frame["augmented"] = frame["augment"] != "none"
     frame["augmentation"] = frame["augment"].map(names)
-    spread = [
-        row["measures"].get("first_layer_spread", {}) if isinstance(row.get("measures"), dict) else {} for row in rows
-    ]  # a run without a record has no measures
+    spread = [measures_of(row).get("first_layer_spread", {}) for row in rows]
     for column in ("radius", "entropy", "initial_radius", "initial_entropy"):
         frame[column] = [float(values.get(f"{column}_mean", "nan")) for values in spread]
     return frame
