@@ -41,7 +41,7 @@ lint: env ## check the style of the code
 	@$(BIN)/ruff check .
 
 readme: env ## write the README's tables from the records and data/bench.json
-	@$(BIN)/python -m mlp_lib.readme
+	@$(BIN)/python -m mlp_lib.book.readme
 
 lock: env ## write requirements.lock from pyproject.toml (ARGS=--upgrade for newer versions)
 	@uv=uv; $$uv --version >/dev/null 2>&1 || uv=$(UV); $$uv pip compile --universal --python-version 3.11 \

@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from mlp_lib.execute import processor_name
-from mlp_lib.records import now
+from mlp_lib.records.record import now
+from mlp_lib.sweeps.execute import processor_name
 
 BUSY_LOAD = 0.5  # processes running or waiting, averaged over the last minute
 BUSY_SPREAD = 1.25  # slowest over fastest of equal matrix products

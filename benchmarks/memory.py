@@ -14,8 +14,8 @@ import numpy as np
 
 from mlp_lib.datasets import facts
 from mlp_lib.errors import UserError
-from mlp_lib.process import environment
-from mlp_lib.records import REPOSITORY
+from mlp_lib.paths import REPOSITORY
+from mlp_lib.sweeps.process import environment
 
 MISSING = 3  # exit code: the images are not at hand
 
@@ -62,8 +62,9 @@ def _write_stand_in(folder: Path, dataset: str) -> None:
 def _child(fields: dict[str, Any], precision: str, device: str) -> None:
     import torch
 
-    from mlp_lib import loaders, train
-    from mlp_lib.runs import make_run
+    from mlp_lib.records.run import make_run
+    from mlp_lib.training import loaders, loop
+    from mlp_lib.training.how import How
 
     run = make_run(**fields)
     try:
@@ -71,7 +72,7 @@ def _child(fields: dict[str, Any], precision: str, device: str) -> None:
     except UserError:
         sys.exit(MISSING)
     with tempfile.TemporaryDirectory() as weights:
-        train.train(run, Path(weights), train.How(device, precision))
+        loop.train(run, Path(weights), How(device, precision))
     print(json.dumps(torch.cuda.max_memory_reserved() / 1e9 if device == "cuda" else resident_peak()))
 
 

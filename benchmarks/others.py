@@ -22,8 +22,8 @@ from torchvision.transforms import v2
 from benchmarks.ours import loop_step, plain_step
 from benchmarks.timing import Round, seconds_of, steady, take_turns
 from mlp_lib.datasets import facts
-from mlp_lib.loaders import Data
-from mlp_lib.runs import Run
+from mlp_lib.records.run import Run
+from mlp_lib.training.loaders import Data
 
 PREFETCH = 2  # batches ahead for each worker: DataLoader's default
 SHARED = Path("/dev/shm")  # where workers leave their batches on Linux; containers keep it small

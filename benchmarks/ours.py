@@ -9,10 +9,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmarks.timing import Round, endless, medians, steady, take_turns
-from mlp_lib import costs, loaders, optim, train
 from mlp_lib.datasets import facts
 from mlp_lib.models import build_for
-from mlp_lib.runs import Run
+from mlp_lib.records.run import Run
+from mlp_lib.sweeps import costs
+from mlp_lib.training import loaders, optim
+from mlp_lib.training import loop as train
+from mlp_lib.training.how import How
+from mlp_lib.training.timing import faster_precision
 
 PRECISIONS = ("fp32", "bf16")
 Step = Callable[[], None]
@@ -33,7 +37,7 @@ def random_data(run: Run, device: torch.device) -> loaders.Data:
 def loop_step(run: Run, data: loaders.Data, precision: str) -> Step:
     """One step of the real loop, loader included: what `train.train` does between two points of its curve."""
     model = build_for(run).to(data.mean.device).train()
-    loop = train.Loop(run, model, data, train.How(), precision, None)
+    loop = train.Loop(run, model, data, How(), precision, None)
     batches = endless(lambda epoch: loaders.epoch_batches(run, data, epoch))
     return lambda: loop.take_step(next(batches))
 
@@ -77,7 +81,7 @@ def loop_beside_bare(run: Run, data: loaders.Data, rounds: int, seconds: float) 
 
 def automatic_precision(run: Run, data: loaders.Data, rounds: int, seconds: float) -> dict[str, object]:
     """What `train` would choose for this run, and how fast its loop then is beside the other precision."""
-    choice = train.faster_precision(build_for(run).to(data.mean.device), run, data)
+    choice = faster_precision(build_for(run).to(data.mean.device), run, data)
     arms = {p: steady(loop_step(run, data, p), run.batch_size, data.mean.device, seconds) for p in PRECISIONS}
     rates = medians(take_turns(arms, rounds))
     return {"model": run.model, "batch_size": run.batch_size, "choice": choice, **rates}

@@ -14,11 +14,12 @@ import torch
 
 from benchmarks import machine, memory, others, ours
 from benchmarks.timing import medians
-from mlp_lib import costs, train
 from mlp_lib.errors import UserError
 from mlp_lib.models import build_for
-from mlp_lib.process import keep_freed_memory
-from mlp_lib.runs import Run, make_run
+from mlp_lib.records.run import Run, make_run
+from mlp_lib.sweeps import costs
+from mlp_lib.training.how import keep_freed_memory, pick_device
+from mlp_lib.training.timing import faster_precision
 
 # What the project promises on an idle machine. A choice within 3% of the better one, as far as rounds differ, is a tie.
 AT_LEAST = {"step_share": 0.85, "auto_over_other": 0.97, "matmul_share_fp32": 0.80, "matmul_share_bf16": 0.60}
@@ -89,7 +90,7 @@ def _memory(size: Size, run: Run, data, so_far, tell) -> dict[str, Any]:
 def _steps(size: Size, run: Run, data, so_far, tell) -> dict[str, Any]:
     rounds = ours.loop_beside_bare(run, data, size.rounds, size.seconds)
     rates = medians(rounds)
-    choice = train.faster_precision(build_for(run).to(data.mean.device), run, data)
+    choice = faster_precision(build_for(run).to(data.mean.device), run, data)
     share = {p: rates[f"loop_{p}"] / rates[f"bare_{p}"] for p in ours.PRECISIONS}
     over = rates["loop_bf16"] / rates["loop_fp32"]
     rate = rates[f"loop_{choice}"]
@@ -176,7 +177,7 @@ def run(size: str, out: Path, say: Callable[[str], None] = print) -> tuple[dict[
     except OSError as error:
         raise UserError(f"cannot write {out}: {error.strerror}; name another file with --out") from error
     try:
-        result = {"size": size} | measure(SIZES[size], train.pick_device(), say)
+        result = {"size": size} | measure(SIZES[size], pick_device(), say)
         part.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
         part.replace(out)
     finally:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from mlp_lib.errors import UserError
-from mlp_lib.runs import Run, make_run
+from mlp_lib.records.run import Run, make_run
 
 app = typer.Typer(
     help="Scaling MLPs, reproduced: train runs, run studies, build the book.", no_args_is_help=True,
@@ -98,7 +98,7 @@ def train(
     retrain: Annotated[bool, typer.Option(help="train even when there is a record; a replicate is kept")] = False,
 ) -> None:
     """Train one run and keep its record. A killed or stopped run goes on where it was."""
-    from mlp_lib.records import Store
+    from mlp_lib.records.store import Store
 
     if not {"epochs", "steps"} & run_fields.keys():
         raise UserError("give --epochs or --steps, for example --epochs 20")
@@ -128,10 +128,10 @@ def train(
 def _train_here(run, store, device, precision, threads, accumulate, measure, time_budget):
     from tqdm import tqdm
 
-    from mlp_lib.costs import sensible_threads
-    from mlp_lib.execute import execute
-    from mlp_lib.process import on_signal
-    from mlp_lib.train import How
+    from mlp_lib.sweeps.costs import sensible_threads
+    from mlp_lib.sweeps.execute import execute
+    from mlp_lib.sweeps.process import on_signal
+    from mlp_lib.training.how import How
 
     typer.echo(f"run {run.key}: {run.model} on {run.dataset}, {run.total_steps:,} steps of {run.batch_size}")
     deadline = None if time_budget is None else time.monotonic() + time_budget
@@ -157,7 +157,7 @@ def _train_here(run, store, device, precision, threads, accumulate, measure, tim
 
 
 def _measure_again(run, store, names: tuple[str, ...]) -> bool:
-    from mlp_lib.execute import add_measures
+    from mlp_lib.sweeps.execute import add_measures
 
     return add_measures(run, store, names)
 
@@ -170,7 +170,7 @@ def _summary(record) -> None:
 
 
 def _speed(record) -> None:
-    from mlp_lib.costs import human_seconds, matmul_rate
+    from mlp_lib.sweeps.costs import human_seconds, matmul_rate
 
     rate = record.train_flops / record.run.total_steps / record.run.batch_size * record.images_per_second
     peak = matmul_rate(record.precision, record.device)
@@ -202,13 +202,14 @@ def study(
     = None,
 ) -> None:
     """Train what a study lacks at a preset. Resumable: the same command goes on."""
-    from mlp_lib import studies
-    from mlp_lib.records import Store
-    from mlp_lib.studies.parameters import Parameters, validated
-    from mlp_lib.train import How, check_precision
+    from mlp_lib.chapters import registry
+    from mlp_lib.chapters import study as studies
+    from mlp_lib.chapters.parameters import Parameters, validated
+    from mlp_lib.records.store import Store
+    from mlp_lib.training.how import How, check_precision
 
     check_precision(precision)
-    module, store = studies.study(name), Store(out)
+    module, store = registry.study(name), Store(out)
     given = _assignments(changes or [])
     if common := sorted({*given} & {*Parameters.model_fields}):
         raise UserError(f"--set {common[0]}=...: what is trained is said by --preset, how long by --time-budget")
@@ -257,9 +258,10 @@ def _print_plan(plan, how, workers: int | None) -> float:
 
     import pandas as pd
 
-    from mlp_lib import costs, studies
-    from mlp_lib.train import pick_device
-    from mlp_lib.workers import processes_for
+    from mlp_lib.chapters import study as studies
+    from mlp_lib.sweeps import costs
+    from mlp_lib.sweeps.workers import processes_for
+    from mlp_lib.training.how import pick_device
 
     todo = [run for run, _ in plan.to_train]
     if workers is None:
@@ -311,11 +313,12 @@ def merge(
     out: Annotated[Path | None, typer.Option(help="the store to add to, instead of data/runs")] = None,
 ) -> None:
     """Add the records of a folder to the store. Keys are computed anew; second records of a run are replicates."""
-    from mlp_lib import records
+    from mlp_lib.records import merge as merge_module
+    from mlp_lib.records.store import Store
 
     if not source.exists():
         raise UserError(f"{source} does not exist; give the folder that --out named")
-    written, known = records.merge(source, records.Store(out))
+    written, known = merge_module.merge(source, Store(out))
     typer.echo(f"{len(written)} records added, {known} known already")
 
 
@@ -326,8 +329,8 @@ def claims(
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON list, an object a claim")] = False,
 ) -> None:
     """Judge every claim of the paper from records alone. Trains nothing."""
-    from mlp_lib import claims as rules
-    from mlp_lib.records import Store
+    from mlp_lib.chapters import claims as rules
+    from mlp_lib.records.store import Store
 
     verdicts = rules.judge_all(Store(out), preset)
     if as_json:
@@ -351,7 +354,7 @@ def book(
     train: Annotated[bool, typer.Option(help="train what chapters lack, instead of showing it as not run")] = False,
 ) -> None:
     """Execute the notebooks and build the book."""
-    from mlp_lib.book import build
+    from mlp_lib.book.build import build
 
     index = build(preset=preset, out=out, train=train)
     typer.echo(f"the book is at {index}")
@@ -366,7 +369,7 @@ def bench(
     check: Annotated[bool, typer.Option("--check", help="exit code 1 when a promise is missed")] = False,
 ) -> None:
     """Measure speed and memory beside what a user would pick instead, as ratios. For an idle machine, in a checkout."""
-    from mlp_lib.records import REPOSITORY
+    from mlp_lib.paths import REPOSITORY
 
     if not (REPOSITORY / "benchmarks").is_dir():
         raise UserError(f"benchmarks/ is not in {REPOSITORY}; bench runs in a checkout of the project, not installed")

@@ -8,10 +8,10 @@ import safetensors.torch
 import torch
 from PIL import Image
 
-from mlp_lib import datasets, user_sets
-from mlp_lib.records import Record
-from mlp_lib.runs import Run, make_run
-from mlp_lib.train import How
+from mlp_lib.datasets import own, sets
+from mlp_lib.records.record import Record
+from mlp_lib.records.run import Run, make_run
+from mlp_lib.training.how import How
 
 HOW = How("cpu", "fp32", threads=1)
 DIGITS = dict(model="B-2/Wi-32", dataset="digits", epochs=3, lr=1e-3)  # 10 steps of 128 an epoch
@@ -60,9 +60,9 @@ def record_of(run: Run, **changes) -> Record:
 
 def forget():
     """As a new process would start: nothing kept in memory."""
-    datasets._load.cache_clear()
-    user_sets._listing.cache_clear()
-    user_sets._npz_parts.cache_clear()
+    sets._load.cache_clear()
+    own._listing.cache_clear()
+    own._npz_parts.cache_clear()
 
 
 def one_line(error) -> str:

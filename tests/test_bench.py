@@ -9,11 +9,16 @@ import time
 import pytest
 import torch
 
-from mlp_lib import cli, datasets, loaders, optim, readme, train
+from mlp_lib import cli, datasets
+from mlp_lib.book import readme
 from mlp_lib.errors import UserError
 from mlp_lib.models import build_for
-from mlp_lib.records import REPOSITORY, Store
-from mlp_lib.runs import make_run
+from mlp_lib.paths import REPOSITORY
+from mlp_lib.records.run import make_run
+from mlp_lib.records.store import Store
+from mlp_lib.training import loaders, optim
+from mlp_lib.training import loop as train
+from mlp_lib.training.how import How
 
 sys.path.insert(0, str(REPOSITORY))  # benchmarks/ is beside the library, not in it
 from benchmarks import machine, memory, others, ours, suite, timing  # noqa: E402
@@ -153,7 +158,7 @@ def test_arms_take_turns():
 def test_the_loop_that_is_timed_trains_as_train_does(tmp_path, monkeypatch):
     run = RUN.but(epochs=2, augment="none")
     data = loaders.load_data(run)
-    outcome, trained = train.train(run, tmp_path, train.How("cpu", "fp32", threads=1))
+    outcome, trained = train.train(run, tmp_path, How("cpu", "fp32", threads=1))
     loops, real = [], train.Loop
     monkeypatch.setattr(train, "Loop", lambda *arguments: loops.append(real(*arguments)) or loops[-1])
     step = ours.loop_step(run, data, "fp32")
@@ -169,7 +174,7 @@ def test_the_bare_step_is_the_loops_without_a_loader(optimizer):
     data = ours.random_data(run, CPU)
     batches = list(itertools.islice(loaders.epoch_batches(run, data, 0), 4))
     step = ours.plain_step(run, "fp32", CPU, optimizer)
-    loop = train.Loop(run, build_for(run).train(), data, train.How(), "fp32", None)
+    loop = train.Loop(run, build_for(run).train(), data, How(), "fp32", None)
     expected = 0.0
     for batch in batches:
         loss, logits = step(batch.images, batch.targets)

@@ -12,10 +12,13 @@ from pathlib import Path
 import pytest
 from helpers import record_of
 
-from mlp_lib import cli, costs
-from mlp_lib.records import Store
-from mlp_lib.runs import make_run
-from mlp_lib.studies import STUDIES, plan
+from mlp_lib import cli
+from mlp_lib.chapters.registry import STUDIES
+from mlp_lib.chapters.study import plan
+from mlp_lib.paths import REPOSITORY
+from mlp_lib.records.run import make_run
+from mlp_lib.records.store import Store
+from mlp_lib.sweeps import costs
 
 RUN = make_run(model="B-1/Wi-16", dataset="digits", epochs=6, lr=1e-3)
 TRAIN = ("train", "--model", "B_1-Wi_16", "--dataset", "digits", "--epochs", "6", "--lr", "1e-3")
@@ -162,7 +165,7 @@ def test_ctrl_c_pauses_and_the_same_command_completes(command, tmp_path):
     expected = last(out)["metrics"]
     store = Store(tmp_path / "runs")
     arguments = [*TRAIN, *HERE, "--threads", "1", "--json", "--out", str(store.folder)]
-    root = str(Path(cli.__file__).parents[1])
+    root = str(REPOSITORY)
     with subprocess.Popen(
         [sys.executable, "-m", "mlp_lib", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         env=os.environ | {"PYTHONPATH": root, "OMP_NUM_THREADS": "1"},

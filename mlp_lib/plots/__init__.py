@@ -11,18 +11,10 @@ from mlp_lib.plots.curves import (
     training_length,
 )
 from mlp_lib.plots.style import FAMILY_COLOURS, WIDTH, image_grid, shown, use_style
-from mlp_lib.plots.tables import (
-    equal_precision,
-    table_of_cells,
-    table_of_choices,
-    table_of_plan,
-    table_of_precision,
-    table_of_verdicts,
-    table_of_verdicts_by_preset,
-)
+from mlp_lib.plots.tables import equal_precision, table_of_cells, table_of_choices, table_of_plan, table_of_precision
 
 __all__ = [
     "FAMILY_COLOURS", "WIDTH", "equal_precision", "error_against_compute", "first_layers", "gain_at_equal_epochs",
     "image_grid", "shown", "table_of_cells", "table_of_choices", "table_of_plan", "table_of_precision",
-    "table_of_verdicts", "table_of_verdicts_by_preset", "train_test_gap", "training_length", "use_style",
+    "train_test_gap", "training_length", "use_style",
 ]  # fmt: skip

@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from mlp_lib.plots.style import DASHES, END, FAMILY_COLOURS, WIDTH, plain_log_axis, t_bounds
-from mlp_lib.records import compute_so_far
-from mlp_lib.stats import Estimate, paired_difference, t_interval
+from mlp_lib.records.frames import compute_so_far
+from mlp_lib.stats.intervals import Estimate, paired_difference, t_interval
 
 
 def training_length(curves: pd.DataFrame, column: str, label: str, reference: float | None = None) -> Figure:

@@ -10,7 +10,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from mlp_lib.stats import t_interval
+from mlp_lib.stats.intervals import t_interval
 
 FAMILY_COLOURS = {  # apart for colour-blind readers too
     "S-MLP": "#4477AA", "B-MLP": "#CC6677", "CNN": "#228833", "ResNet18": "#332288", "ViT": "#CCBB44",

@@ -1,12 +1,10 @@
 """Tables of cells, choices, plans and verdicts, from frames of records. No torch, no training."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import pandas as pd
 
-from mlp_lib.claims import Verdict, claim
-from mlp_lib.rules import NOTHING
-from mlp_lib.stats import Equivalence, Estimate, paired_difference, paired_equivalence, t_interval
+from mlp_lib.stats.intervals import NOTHING, Equivalence, Estimate, paired_difference, paired_equivalence, t_interval
 
 
 def table_of_cells(frame: pd.DataFrame, paper: pd.DataFrame) -> pd.DataFrame:
@@ -131,40 +129,6 @@ def table_of_choices(cells: Sequence) -> pd.DataFrame:
     table = pd.DataFrame(rows)
     lrs = sorted((c for c in table if c not in ("model", "augmentation", "chosen", "at edge")), key=float)
     return table[["model", "augmentation", *lrs, "chosen", "at edge"]].fillna("")
-
-
-def table_of_verdicts(verdicts: Sequence[Verdict]) -> pd.DataFrame:
-    """Claims, rules, estimates and verdicts, one row a claim; with a verdict stands why a comparison refutes nothing
-    that lies below its bound (`Rule.caveat`)."""
-
-    def in_words(v: Verdict) -> str:
-        rule = claim(v.claim).judged_by
-        caveat = rule.caveat(v.parts) if rule else ""
-        return v.verdict + (f" ({caveat})" if caveat else "")
-
-    return pd.DataFrame(
-        {
-            "claim": f"{v.claim}. {claim(v.claim).text}",
-            "rule": claim(v.claim).rule,
-            "comparison [95%]": f"{claim(v.claim).unit}:<br>"
-            + "<br>".join(f"{name}: {e.text()}" for name, e in v.parts.items()),
-            "verdict": in_words(v),
-        }
-        for v in verdicts
-    )
-
-
-def table_of_verdicts_by_preset(verdicts: Mapping[str, Verdict]) -> pd.DataFrame:
-    """One claim's verdict at several sizes of its study, a row a preset."""
-    return pd.DataFrame(
-        {
-            "preset": preset,
-            "scale": v.scale,
-            f"comparison, {claim(v.claim).unit} [95%]": "<br>".join(f"{n}: {e.text()}" for n, e in v.parts.items()),
-            "verdict": v.verdict,
-        }
-        for preset, v in verdicts.items()
-    )
 
 
 def table_of_plan(plan) -> pd.DataFrame:

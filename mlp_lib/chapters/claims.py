@@ -1,0 +1,243 @@
+"""The paper's claims and our verdicts on them, by the rules of rules.py. No torch, no training.
+
+What the paper claims stands in data/paper/claims.csv. A claim whose chapter does not exist yet has no rule: it gets one
+with its chapter, and is "not tested" until then.
+"""
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from mlp_lib.chapters import study as studies
+from mlp_lib.chapters.registry import RULES, STUDIES
+from mlp_lib.chapters.rule import POINTS, Rule
+from mlp_lib.errors import UserError
+from mlp_lib.paths import REPOSITORY
+from mlp_lib.records.record import FINISHED
+from mlp_lib.records.store import Store
+from mlp_lib.stats.intervals import Estimate
+
+VERDICTS = ("supported", "not supported", "inconclusive at this scale", "not tested")
+NOT_TESTED = VERDICTS[-1]
+
+# What the marks of data/paper/*.csv say about how sure a number is.
+MARKS = {"T": "read in the paper", "R": "from the public code", "M": "reported, unverified", "C": "computed by us"}
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A claim of the paper, its number there with how sure that is (`MARKS`), and our rule if its chapter exists."""
+
+    number: int
+    text: str
+    paper_number: str
+    mark: str
+    judged_by: Rule | None = None
+
+    @property
+    def rule(self) -> str:
+        return self.judged_by.words if self.judged_by else ""
+
+    @property
+    def chapter(self) -> str:
+        return self.judged_by.chapter if self.judged_by else ""
+
+    @property
+    def unit(self) -> str:
+        """Of the comparisons that the rule asks for."""
+        return self.judged_by.unit if self.judged_by else POINTS
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One claim judged. `parts` holds each comparison's estimate by name, in the rule's unit."""
+
+    claim: int
+    verdict: str
+    parts: dict[str, Estimate] = field(default_factory=dict)
+    scale: str = ""
+
+    @property
+    def comparison(self) -> str:
+        """Name of the part that the verdict hangs on: one with too few seeds, else one that refutes, else the one whose
+        interval lies least far inside the rule's bounds. Empty where there is no rule."""
+        rule = claim(self.claim).judged_by
+
+        def solidity(name: str) -> tuple:
+            part = self.parts[name]
+            return min(part.n - rule.seeds_of(name), 0), not rule.refuted_by(name, part), rule.margin(name, part)
+
+        return min(self.parts, key=solidity, default="")
+
+    @property
+    def weakest(self) -> Estimate | None:
+        """The estimate of `comparison`."""
+        return self.parts.get(self.comparison)
+
+
+@cache
+def paper_claims() -> tuple[Claim, ...]:
+    """All claims that the book has to judge, in order, with our rules where there are any."""
+    table = pd.read_csv(REPOSITORY / "data" / "paper" / "claims.csv", keep_default_na=False)
+    return tuple(
+        Claim(row.claim, row.text, row.paper_number, row.mark, RULES.get(row.claim)) for row in table.itertuples()
+    )
+
+
+def claim(number: int) -> Claim:
+    """Raises UserError for a number that no claim has."""
+    for c in paper_claims():
+        if c.number == number:
+            return c
+    raise UserError(f"there is no claim {number}; there are: 1 to {len(paper_claims())}")
+
+
+def judge(number: int, frame: pd.DataFrame) -> Verdict:
+    """Judge one claim by its rule. `frame` has the columns of a chapter's results: family, augmented, seed, status,
+    test_top1, dataset, train_examples, model, hardware. A claim without a rule is "not tested"."""
+    rule = claim(number).judged_by
+    if rule is None:
+        return Verdict(number, NOT_TESTED)
+    parts = rule.parts(frame)
+    scale = scale_of(rule.rows(frame))
+    if any(part.n == 0 for part in parts.values()):
+        return Verdict(number, NOT_TESTED, parts, scale)
+    if any(part.n < rule.seeds_of(name) for name, part in parts.items()):
+        return Verdict(number, "inconclusive at this scale", parts, scale)
+    if all(rule.supported_by(name, part) for name, part in parts.items()):
+        return Verdict(number, "supported", parts, scale)
+    if any(rule.refuted_by(name, part) for name, part in parts.items()):
+        return Verdict(number, "not supported", parts, scale)
+    return Verdict(number, "inconclusive at this scale", parts, scale)
+
+
+def judge_all(store: Store | None = None, preset: str = "auto") -> list[Verdict]:
+    """Every claim judged from records alone, each at the preset that its chapter shows. Nothing is trained.
+
+    A claim whose study has no such preset is not tested at it. Raises UserError for a preset that no study has.
+    """
+    if preset not in ("auto", *studies.SIZES):
+        raise UserError(f"unknown preset {preset!r}; there are: auto, {', '.join(studies.SIZES)}")
+    store = store or Store()
+    judged: dict[int, Verdict] = {}
+    for study in STUDIES.values():
+        if not study.CLAIMS or preset not in ("auto", *study.PRESETS):
+            continue
+        size = studies.pick_preset(study, preset, store)
+        frame = study.collect(study.PRESETS[size], studies.from_records(store)).frame
+        judged |= {number: judge(number, frame) for number in study.CLAIMS}
+    return [judged.get(c.number) or Verdict(c.number, NOT_TESTED) for c in paper_claims()]
+
+
+def summary(verdict: Verdict) -> dict[str, Any]:
+    """A verdict as plain values, for JSON; estimate, interval and n are those of `comparison`, on which it hangs."""
+    c = claim(verdict.claim)
+    return {
+        "claim": c.number, "text": c.text, "verdict": verdict.verdict, "comparison": verdict.comparison or None,
+        **_plain(verdict.weakest), "unit": c.unit, "scale": verdict.scale, "chapter": c.chapter,
+        "parts": {name: _plain(part) for name, part in verdict.parts.items()},
+    }  # fmt: skip
+
+
+def _plain(part: Estimate | None) -> dict[str, Any]:
+    if part is None or part.n == 0:
+        return {"estimate": None, "interval": None, "level": None, "n": 0}
+    return {"estimate": part.mean, "interval": part.interval and list(part.interval), "level": part.level, "n": part.n}
+
+
+def overview(verdicts: list[Verdict]) -> pd.DataFrame:
+    """One row a claim: its text, the paper's number and how sure it is, the comparison that the verdict hangs on, ours
+    for it and the unit, the verdict and its caveat, the scale of what the rule compares, and the chapter's notebook."""
+    rows = []
+    for verdict in verdicts:
+        c, ours = claim(verdict.claim), verdict.weakest
+        tested = ours is not None and ours.n > 0
+        rows.append(
+            {
+                "claim": c.number,
+                "text": c.text,
+                "the paper's": f"{c.paper_number} ({MARKS[c.mark]})" if c.mark else c.paper_number,
+                "comparison": verdict.comparison if tested else "",
+                "ours": ours.text() if tested else "",
+                "unit": c.unit if tested else "",
+                "verdict": verdict.verdict,
+                "caveat": c.judged_by.caveat(verdict.parts) if c.judged_by else "",
+                "scale": verdict.scale if tested else "",
+                "chapter": c.chapter,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def scale_of(frame: pd.DataFrame) -> str:
+    """The scale that goes beside a verdict: data, models and lengths; steps too where batch sizes make them differ."""
+    finished = frame[frame["status"].isin(FINISHED)]
+    if finished.empty:
+        return "no finished runs"
+    examples = ", ".join(f"{n:,}" for n in sorted(finished["train_examples"].unique()))
+    lengths = [
+        f"{', '.join(f'{int(n):,}' for n in sorted(finished[unit].dropna().unique()))} {unit}{note}"
+        for unit, note in (("epochs", _steps_by_batch(finished)), ("steps", ""))
+        if unit in finished and finished[unit].notna().any()
+    ]
+    models = ", ".join(sorted(finished["model"].unique(), key=str))
+    return f"{', '.join(finished['dataset'].unique())}, {examples} training images, {models}, {' and '.join(lengths)}"
+
+
+def _steps_by_batch(finished: pd.DataFrame) -> str:
+    """What a number of epochs is in steps at each batch size; nothing where it is the same at all."""
+    if not {"batch_size", "total_steps", "epochs"} <= {*finished}:
+        return ""
+    counted = finished[finished["epochs"].notna() & finished["total_steps"].notna()]
+    steps = {
+        int(batch): " and ".join(f"{int(n):,}" for n in sorted(rows["total_steps"].unique()))
+        for batch, rows in counted.groupby("batch_size")
+    }
+    if len({*steps.values()}) < 2:
+        return ""
+    first, *others = steps.items()
+    texts = [f"{first[1]} steps at batch {first[0]:,}", *(f"{count} at {batch:,}" for batch, count in others)]
+    return f" ({', '.join(texts)})"
+
+
+def paper_table(name: str, folder: Path = REPOSITORY / "data" / "paper") -> pd.DataFrame:
+    """One of the paper's tables, with the mark of each number spelled out in `source`."""
+    table = pd.read_csv(folder / f"{name}.csv")
+    return table.assign(source=table["mark"].map(MARKS))
+
+
+def table_of_verdicts(verdicts: Sequence[Verdict]) -> pd.DataFrame:
+    """Claims, rules, estimates and verdicts, one row a claim; with a verdict stands why a comparison refutes nothing
+    that lies below its bound (`Rule.caveat`)."""
+
+    def in_words(v: Verdict) -> str:
+        rule = claim(v.claim).judged_by
+        caveat = rule.caveat(v.parts) if rule else ""
+        return v.verdict + (f" ({caveat})" if caveat else "")
+
+    return pd.DataFrame(
+        {
+            "claim": f"{v.claim}. {claim(v.claim).text}",
+            "rule": claim(v.claim).rule,
+            "comparison [95%]": f"{claim(v.claim).unit}:<br>"
+            + "<br>".join(f"{name}: {e.text()}" for name, e in v.parts.items()),
+            "verdict": in_words(v),
+        }
+        for v in verdicts
+    )
+
+
+def table_of_verdicts_by_preset(verdicts: Mapping[str, Verdict]) -> pd.DataFrame:
+    """One claim's verdict at several sizes of its study, a row a preset."""
+    return pd.DataFrame(
+        {
+            "preset": preset,
+            "scale": v.scale,
+            f"comparison, {claim(v.claim).unit} [95%]": "<br>".join(f"{n}: {e.text()}" for n, e in v.parts.items()),
+            "verdict": v.verdict,
+        }
+        for preset, v in verdicts.items()
+    )

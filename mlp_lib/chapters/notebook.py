@@ -1,0 +1,182 @@
+"""What a chapter's notebook calls: check its parameters, say what it will cost, get its results.
+
+    chapter = open_chapter("rq1", globals())    # everything that papermill injected is checked; nothing is trained
+    results = chapter.results()                 # from records; with train=True, what is missing is trained first
+
+No torch unless something is trained.
+"""
+
+import json
+import shlex
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+import pandas as pd
+from pydantic import create_model
+
+from mlp_lib.chapters import registry
+from mlp_lib.chapters import study as studies
+from mlp_lib.chapters.parameters import Parameters, validated
+from mlp_lib.records.record import FINISHED
+from mlp_lib.records.store import Store
+from mlp_lib.sweeps import costs
+
+# Names that a kernel puts into a notebook before its first cell.
+_KERNEL_NAMES = {"In", "Out", "exit", "quit", "open", "get_ipython"}
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """A chapter with its parameters checked and its preset chosen."""
+
+    study: ModuleType
+    parameters: Parameters
+    preset: str
+    store: Store
+
+    @property
+    def grid(self) -> Any:
+        """The preset with the reader's changes put in."""
+        return self.study.resolve(self.preset, **self.parameters.changes)
+
+    @property
+    def changed(self) -> bool:
+        """Has the reader changed what the preset trains?"""
+        return any(value is not None for value in self.parameters.changes.values())
+
+    @property
+    def command(self) -> str:
+        """The command line, for a shell, that trains the same runs."""
+        given = [f"--set {shlex.quote(f'{name}={_written(value)}')}"
+                 for name, value in self.parameters.changes.items() if value is not None]  # fmt: skip
+        return " ".join(["python -m mlp_lib study", self.study.NAME, "--preset", self.preset, *given])
+
+    def plan(self) -> studies.Plan:
+        return studies.plan(self.study, self.grid, self.store)
+
+    def results(self) -> Any:
+        """The study's results. Says first what is missing and how long it would take; trains it if it may."""
+        plan = self.plan()
+        if not all(plan.done):
+            self._announce(plan)
+        if all(plan.done) or not self.parameters.train:
+            return self.study.collect(self.grid, studies.from_records(self.store))
+        ensure = studies.training(
+            self.store, self.study.MEASURES, budget_minutes=self.parameters.budget_minutes, progress=True
+        )
+        return self.study.collect(self.grid, ensure)
+
+    def recorded(self, **changes: Any) -> Any:
+        """The study's results with other changes than the reader's, from records alone: nothing is trained."""
+        grid = self.study.resolve(self.preset, **{**self.parameters.changes, **changes})
+        return self.study.collect(grid, studies.from_records(self.store))
+
+    def recorded_at(self, finished: Callable[[Any], bool]) -> dict[str, Any]:
+        """Recorded results by preset, of those up to the one shown that are `finished`, the largest first.
+
+        Only the one shown where the reader has changed it. Smoke, a rehearsal, stands beside no other.
+        """
+        return {size: results for size, results in self._up_to_shown() if finished(results)}
+
+    def largest_with(self, finished: Callable[[Any], bool]) -> tuple[str, Any]:
+        """The first of `recorded_at`: its preset and results; the preset shown where there is none."""
+        found = next((pair for pair in self._up_to_shown() if finished(pair[1])), None)
+        return found or (self.preset, self.recorded())
+
+    def _up_to_shown(self) -> Iterator[tuple[str, Any]]:
+        """Presets and their recorded results, from the one shown down, each read when it is asked for."""
+        yield self.preset, self.recorded()
+        for size in reversed(studies.SIZES[: studies.SIZES.index(self.preset)]):
+            if size in self.study.PRESETS and size != "smoke" and not self.changed:
+                yield size, self.study.collect(self.study.PRESETS[size], studies.from_records(self.store))
+
+    def _announce(self, plan: studies.Plan) -> None:
+        again, to_measure = plan.states.count(studies.AGAIN), plan.states.count(studies.TO_MEASURE)
+        if again:
+            print(f"{again} runs are recorded, but lack a measure or weights to start from: they count as missing.")
+        if to_measure:
+            done = "measuring them now" if self.parameters.train else f"train=True, or `{self.command}`, measures them"
+            print(f"{to_measure} recorded runs lack a measure that their kept weights give; {done}.")
+        if not (missing := plan.to_train):
+            return
+        minutes = sum(costs.planned_seconds(run, flops) for run, flops in missing) / 60
+        flops = sum(flops for _, flops in missing)
+        what = f"{len(missing)} runs are missing: {flops:.2g} FLOPs, about {minutes:.1f} minutes on two CPU cores"
+        if self.parameters.train:
+            print(f"{what}; training now, for at most {self.parameters.budget_minutes:g} minutes.")
+        else:
+            print(f"{what}. Not run here: train=True, or `{self.command}`, trains them.")
+
+    def larger(self, **changes: Any) -> pd.DataFrame:
+        """Finished runs of the presets larger than the one shown, with a column `preset`: labelled extra rows.
+
+        `changes` are put into each of those presets. None where the reader has changed the chapter's own.
+        """
+        frames = [
+            found.frame[found.frame["status"].isin(FINISHED)].assign(preset=size)
+            for size, found in self.beyond(**changes).items()
+        ]
+        found = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+        return found.drop_duplicates("key") if len(found) else found
+
+    def beyond(self, **changes: Any) -> dict[str, Any]:
+        """Recorded results of the presets larger than the one shown, the smallest first: those with any finished run,
+        whatever else they still lack. `changes` and the reader's own as in `larger`."""
+        found = {}
+        for size in studies.SIZES[studies.SIZES.index(self.preset) + 1 :]:
+            if size in self.study.PRESETS and not self.changed:
+                results = self.study.collect(self.study.resolve(size, **changes), studies.from_records(self.store))
+                if results.frame["status"].isin(FINISHED).any():
+                    found[size] = results
+        return found
+
+
+def _written(value: Any) -> str:
+    """A parameter's value as `study --set` reads it: as JSON, or bare text that is none."""
+    if isinstance(value, str):
+        try:
+            json.loads(value)
+        except json.JSONDecodeError:
+            return value
+    return json.dumps(value)
+
+
+def notebook_values(namespace: dict[str, Any]) -> dict[str, Any]:
+    """What the parameters cell, and papermill after it, put into a notebook's `globals()`.
+
+    Every public name that is neither a module, a function, a class nor the kernel's own counts, so that a parameter
+    which papermill injected without the chapter knowing it is found, and refused, instead of ignored.
+    """
+    return {
+        k: v for k, v in namespace.items()
+        if not k.startswith("_") and k not in _KERNEL_NAMES and not isinstance(v, ModuleType) and not callable(v)
+    }  # fmt: skip
+
+
+def check_parameters(namespace: dict[str, Any], **kinds: type) -> Parameters:
+    """The parameters of a notebook that is no study's chapter: the common ones, and its own by name and type.
+
+    Raises UserError: one line that names the parameter and what it may be.
+    """
+    own = {name: (kind, ...) for name, kind in kinds.items()}
+    return validated(create_model("NotebookParameters", __base__=Parameters, **own), notebook_values(namespace))
+
+
+def open_chapter(name: str, namespace: dict[str, Any], store: Store | None = None) -> Chapter:
+    """Check a chapter's parameters, in the notebook's `globals()`, and choose its preset. Nothing is trained.
+
+    Says so where `auto` finds no records for the reader's changes and takes a small preset. Raises UserError: one line.
+    """
+    study = registry.study(name)
+    parameters = validated(study.Parameters, notebook_values(namespace))
+    store = store or Store()
+    preset = studies.pick_preset(study, parameters.preset, store, **parameters.changes)
+    grid = study.resolve(preset, **parameters.changes)  # every run is validated before anything else happens
+    chapter = Chapter(study, parameters, preset, store)
+    if parameters.preset == "auto" and chapter.changed:
+        if not study.collect(grid, studies.from_records(store)).sufficient:
+            print(f"preset auto: no preset has the records for these parameters, so {preset} is taken; "
+                  f"name another for another size: {', '.join(study.PRESETS)}")  # fmt: skip
+    return chapter

@@ -1,0 +1,1 @@
+"""RQ1: what a fixed permutation of the pixels does (claim 15)."""

@@ -1,0 +1,1 @@
+"""RQ1: what each setting moves on which the paper is silent."""

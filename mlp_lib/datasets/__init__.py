@@ -1,0 +1,22 @@
+"""Image sets as numpy arrays: which there are, how they come here, and how they are split."""
+
+from mlp_lib.datasets.catalogue import FACTS, Facts
+from mlp_lib.datasets.sets import (
+    ImageSet,
+    at_hand,
+    canonical_name,
+    data_root,
+    facts,
+    fetch,
+    load,
+    pixel_permutation,
+    resize,
+    resolved,
+    train_count,
+)
+from mlp_lib.datasets.splits import split_indices
+
+__all__ = [
+    "FACTS", "Facts", "ImageSet", "at_hand", "canonical_name", "data_root", "facts", "fetch", "load",
+    "pixel_permutation", "resize", "resolved", "split_indices", "train_count",
+]  # fmt: skip

@@ -1,0 +1,28 @@
+"""Which measures can be taken of which runs: known from the run alone, without torch, since plans ask for it.
+
+What the measures are stands in measure.py.
+"""
+
+from mlp_lib import datasets
+from mlp_lib.records import architectures
+from mlp_lib.records.run import Run
+
+
+def obstacle(name: str, run: Run) -> str | None:
+    """Why this measure cannot be taken of this run, or of any like it: one line. None where it can be."""
+    if name.startswith("first_layer"):
+        if not architectures.parse(run.model).is_mlp:
+            return f"{name} looks at the embedding of an MLP, and {run.model} starts with a convolution"
+        if name != "first_layer" and run.init is not None:
+            return f"{name} looks at random weights, and run {run.key} starts from another run's weights"
+    if name.startswith("probe_"):
+        target = name.removeprefix("probe_")
+        own, others = datasets.facts(run.dataset).channels, datasets.facts(target).channels
+        if own != others:
+            return f"{name}: a model of {run.dataset} sees {own} channels, and {target} has {others}"
+    return None
+
+
+def applicable(names: tuple[str, ...], run: Run) -> tuple[str, ...]:
+    """Those of the measures that can be taken of this run: a study asks the same of all its runs."""
+    return tuple(name for name in names if obstacle(name, run) is None)

@@ -1,0 +1,65 @@
+"""What is measured on trained weights, after training. Each measure is a function (model, run, data) -> JSON values.
+
+The path to a figure goes through the record, so a measure returns what a figure needs and no more: statistics over
+all units, pictures of at most 64.
+"""
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+
+from mlp_lib import datasets
+from mlp_lib.errors import NotMeasurable, UserError
+from mlp_lib.measures.applicable import obstacle
+from mlp_lib.measures.first_layer import first_layer, first_layer_initial, first_layer_spread
+from mlp_lib.measures.linear_probe import linear_probe
+from mlp_lib.measures.sharpness import gradient_noise, sharpness
+from mlp_lib.measures.translation import translated
+from mlp_lib.training.loaders import Data
+
+MEASURES: dict[str, Callable[[nn.Module, Any, Data], dict[str, Any]]] = {
+    "first_layer": first_layer,
+    "first_layer_initial": first_layer_initial,
+    "first_layer_spread": first_layer_spread,
+    "translated": translated,
+    "sharpness": sharpness,
+    "gradient_noise": gradient_noise,
+    **{f"probe_{target}": partial(linear_probe, target=target) for target in ("digits", "cifar10", "cifar100")},
+}
+
+
+def check_names(names: tuple[str, ...]) -> None:
+    """Raises UserError for the first name that is no measure."""
+    for name in names:
+        if name not in MEASURES:
+            raise UserError(f"unknown measure {name!r}; there are: {', '.join(MEASURES)}")
+
+
+def check(names: tuple[str, ...], run) -> None:
+    """Raises UserError for the first that is no measure, cannot be taken of this run (`measurable.obstacle`), or looks
+    at images that are not at hand: to be asked before training, not after."""
+    check_names(names)
+    for name in names:
+        if reason := obstacle(name, run):
+            raise UserError(f"{reason}; leave this measure out")
+        if name.startswith("probe_"):
+            datasets.load(name.removeprefix("probe_"))
+
+
+def measure(names: tuple[str, ...], model: nn.Module, run, data: Data) -> dict[str, dict[str, Any]]:
+    """The named measures of a trained model, which is put into evaluation mode. Raises UserError as `check` does.
+
+    One that this model does not let be taken, whose weights are so large that a product overflows, say, is written
+    down as such, `{"not_measured": why}`: asked for again, it would fail again.
+    """
+    check(names, run)
+    found = {}
+    with torch.random.fork_rng():
+        for name in names:
+            try:
+                found[name] = MEASURES[name](model.eval(), run, data)
+            except NotMeasurable as error:
+                found[name] = {"not_measured": str(error)}
+    return found

@@ -1,0 +1,106 @@
+"""`Record`: what came of a run, and how it is read from its file."""
+
+import hashlib
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from mlp_lib.errors import UserError
+from mlp_lib.records.run import Run
+
+FINISHED = ("ok", "diverged")  # statuses of runs that ended; "failed" ones are retried
+
+
+class Record(BaseModel):
+    """One finished training. Metrics in percent and nats; seconds; FLOPs of the whole training."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+    schema_version: Literal[1] = Field(1, description="of this table")
+    key: str = Field(description="the run's key when the record was written")
+    run: Run = Field(description="the whole configuration, defaults included")
+    status: Literal["ok", "diverged", "failed"] = Field(description="diverged: the loss was not finite")
+    error: str | None = Field(None, description="one line, for status failed")
+    metrics: dict[str, float] = Field({}, description="{train,val,test}_{top1,top5,loss} after the last step")
+    curve: list[dict[str, float]] = Field([], description="the same on train and val at declared epochs")
+    measures: dict[str, Any] = Field({}, description="what was measured on the trained weights, by name")
+    parameters: int = Field(description="trainable parameters")
+    parameters_body: int = Field(description="the same without embedding and head")
+    macs: int = Field(description="forward multiply-adds of one example")
+    paper_flops: int = Field(description="of the training, in the paper's convention: 3 x forward multiply-adds")
+    train_flops: int = Field(description="of the training: multiplications + additions really done")
+    steps: int = Field(description="optimiser steps taken")
+    seconds: float = Field(description="wall time of training and evaluation, all calls together")
+    images_per_second: float = Field(description="of training steps, in the last call")
+    device: str = Field(description="cpu, cuda or mps")
+    hardware: str = Field(description="processor or GPU")
+    precision: str = Field(description="fp32 or bf16 in training; evaluation and measures are always in fp32")
+    threads: int = Field(description="of torch, on the processor")
+    accumulate: int = Field(1, description="parts that each batch was split into")
+    together: int = Field(
+        1,
+        description="runs trained side by side with stacked weights in the last call; seconds is then this run's equal "
+        "share of their time, and images_per_second counts its own images, not those of the others",
+    )
+    versions: dict[str, str] = Field(description="of Python and the packages that compute")
+    sources: str = Field(description="hash of the mlp_lib sources that trained it")
+    data: str = Field(description="fingerprint of the images and labels")
+    time: str = Field(description="UTC, when it was finished")
+
+    @field_validator("run", mode="before")
+    @classmethod
+    def _stored(cls, value: Any) -> Any:
+        return Run.model_validate(value, context={"stored": True}) if isinstance(value, dict) else value
+
+    def to_json(self) -> str:
+        alone = {"together"} if self.together == 1 else set()  # as it was before there was such a field
+        return json.dumps(self.model_dump(exclude=alone), indent=1, sort_keys=True) + "\n"
+
+    @property
+    def filename(self) -> str:
+        """The run's key and a digest of the content: equal records have equal names."""
+        return f"{self.run.key}-{hashlib.sha256(self.to_json().encode()).hexdigest()[:8]}.json"
+
+    @property
+    def training(self) -> str:
+        """What tells trainings apart: a digest of all but what was measured since."""
+        return self.model_copy(update={"measures": {}}).filename
+
+
+def read_record(path: Path) -> Record:
+    """Raises UserError: one line that names the file and what is wrong with it."""
+    try:
+        return Record.model_validate_json(path.read_bytes(), context={"stored": True})
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"])) or "the file"
+        raise UserError(f"record {path} is not valid: {where}: {first['msg']}; restore it or delete it") from None
+    except OSError as error:
+        raise UserError(f"record {path} cannot be read: {error.strerror}") from None
+
+
+def read_records(folder: Path, pattern: str = "*.json") -> dict[Path, Record]:
+    """The records of a folder by file, while other processes add and replace some: one that has vanished between being
+    listed and being read is not there, and what came in its place is."""
+    read: dict[Path, Record] = {}
+    for _ in range(20):
+        listed = sorted(folder.glob(pattern))
+        new = [path for path in listed if path not in read]
+        if not new:
+            return {path: read[path] for path in listed}
+        for path in new:
+            try:
+                read[path] = read_record(path)
+            except UserError:
+                if path.exists():
+                    raise
+    raise UserError(f"records in {folder} keep changing while they are read ({new[0].name}); try again, or delete it")
+
+
+
+
+def now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,1 @@
+"""Intervals between seeds, learning curves, equivalent examples."""

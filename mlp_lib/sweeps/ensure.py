@@ -1,0 +1,134 @@
+"""`ensure`: the records of these runs, training what the store lacks. Resumable, with progress, within a time budget.
+
+How runs are trained side by side is `workers`' business; here is what there is to do, and what comes of it.
+"""
+
+import threading
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from mlp_lib.datasets import FACTS, at_hand, load
+from mlp_lib.datasets.own import is_user_set
+from mlp_lib.errors import Busy, UserError
+from mlp_lib.measures.applicable import applicable
+from mlp_lib.records.run import Run, with_parents
+from mlp_lib.records.store import Store
+from mlp_lib.sweeps import costs
+from mlp_lib.sweeps.process import on_signal
+from mlp_lib.sweeps.workers import run_all
+
+
+def missing(runs: Iterable[Run], store: Store, measures: tuple[str, ...] = ()) -> list[Run]:
+    """Which runs must be trained, parents first: those without a finished record, those to be trained again for one of
+    `measures`, and the parents of both whose weights are not at hand (but for parents that diverged: they would
+    again)."""
+    todo = {run.key: run for run in runs if not store.has(run) or to_train_again(run, store, measures)}
+    for run in reversed(list(with_parents(todo.values()).values())):
+        if run.key in todo and run.init and not _weights_of(run.init, store).exists():
+            record = store.get(run.init.run)
+            if record is None or record.status != "diverged":
+                todo[run.init.run.key] = run.init.run
+    return [run for key, run in with_parents(todo.values()).items() if key in todo]
+
+
+def to_measure(run: Run, store: Store, measures: tuple[str, ...]) -> tuple[str, ...]:
+    """What the records of a run that ended well lack of `measures`, and its kept weights can give."""
+    kept = (store.weights / f"{run.key}.safetensors").exists()
+    return store.lacking(run, applicable(measures, run)) if kept else ()
+
+
+def to_train_again(run: Run, store: Store, measures: tuple[str, ...]) -> bool:
+    """Whether the records lack one of `measures` for which there are no weights. What diverged in a replicate, the
+    latest attempt perhaps, is not tried a third time."""
+    lacking = store.lacking(run, applicable(measures, run))
+    tried = any(record.status == "diverged" for record in store.replicates(run))
+    return bool(lacking) and not tried and not (store.weights / f"{run.key}.safetensors").exists()
+
+
+def _weights_of(init, store: Store) -> Path:
+    suffix = "" if init.epoch is None else f"@{init.epoch}"
+    return store.weights / f"{init.run.key}{suffix}.safetensors"
+
+
+def ensure(
+    runs: Iterable[Run],
+    measures: tuple[str, ...] = (),
+    *,
+    store: Store | None = None,
+    train: bool = True,
+    budget_minutes: float | None = None,
+    how=None,
+    workers: int | None = None,
+    progress: bool = True,
+) -> pd.DataFrame:
+    """The runs as a tidy frame, one row each, in their order; what the store lacks is trained first.
+
+    Args:
+        measures: names from measure.py that the records should hold, each of the runs that it can be taken of (see
+            measurable.py). Kept weights are measured; where there are none, the run is trained again, as a replicate
+            whose measures are found from then on and whose metrics are not used. `missing` says which those are.
+        train: False trains and measures nothing: missing runs come back with status "not run".
+        budget_minutes: stop (and checkpoint) when this much time has passed; the same call goes on later.
+        workers: processes at a time; by default one a core on a CPU, one on a GPU.
+
+    Missing rows carry `train_flops`, so that a page can say what they would cost. Raises UserError for a name that is
+    no measure, before anything is trained.
+    """
+    runs, store = list(runs), store or Store()
+    if train and measures:
+        from mlp_lib.measures.take import check_names
+
+        check_names(measures)
+    if train:
+        check_images(runs, store)
+    deadline = None if budget_minutes is None else time.monotonic() + 60 * budget_minutes
+    todo, finished = missing(runs, store, measures), True
+    if train and todo:
+        if progress and (again := sum(store.has(run) for run in todo)):
+            print(f"{again} recorded runs are trained again, for measures or for what starts from them: "
+                  "their weights are not at hand")  # fmt: skip
+        finished = run_all(todo, store, measures=measures, budget_minutes=budget_minutes, how=how, workers=workers,
+                           progress=progress, wanted=runs)  # fmt: skip
+    if train and measures and finished:  # after a stop, kept weights wait for the next call as what is left to train
+        _measure_kept(runs, store, measures, deadline)
+    rows = []
+    for run in runs:
+        row = store.row(run)
+        if row["status"] == "not run":
+            row["train_flops"] = costs.training_flops(run)
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _measure_kept(runs: Sequence[Run], store: Store, measures: tuple[str, ...], deadline: float | None) -> None:
+    """Take what the records lack from weights that are kept, until the deadline or a signal."""
+    from mlp_lib.sweeps.execute import add_measures
+
+    stop = threading.Event()
+    with on_signal(stop.set):
+        for run in runs:
+            if stop.is_set() or (deadline is not None and time.monotonic() > deadline):
+                break
+            if lacking := to_measure(run, store, measures):
+                try:
+                    add_measures(run, store, lacking)
+                except Busy:  # it is being measured by another process
+                    store.reload()
+
+
+def check_images(runs: Iterable[Run], store: Store) -> None:
+    """Raises UserError where a reader's own images are not those that records of these runs were trained on: their
+    numbers would be shown for others. The project's own sets are checked when they are read."""
+    recorded = {
+        (run.dataset, record.data): run.key
+        for run in with_parents(runs).values() if is_user_set(run.dataset) and run.dataset not in FACTS
+        for record in store.replicates(run) if record.data
+    }  # fmt: skip
+    found = {dataset: load(dataset).fingerprint for dataset in {name for name, _ in recorded} if at_hand(dataset)}
+    for (dataset, data), key in recorded.items():
+        if found.get(dataset, data) != data:
+            raise UserError(f"the images of {dataset} are not those that run {key} was trained on; give them another "
+                            "name, or keep their records in another folder (--out)")  # fmt: skip

@@ -1,0 +1,1 @@
+"""Trains one run to weights, or several side by side."""

@@ -1,0 +1,60 @@
+"""How a run is executed: device, precision, threads, memory. None of it is part of what a run is."""
+import ctypes
+import os
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import torch
+
+from mlp_lib.errors import UserError
+
+
+class How(NamedTuple):
+    """How a run is executed. None of it is part of what the run is."""
+
+    device: str = "auto"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    threads: int | None = None  # of torch; as torch finds them when None
+    accumulate: int = 1  # parts a batch is split into
+    together: int | None = None  # runs trained side by side: at most so many; None measures on CUDA and is 1 elsewhere
+
+
+def pick_device(name: str = "auto") -> torch.device:
+    """The device to use: what was asked for, else CUDA, Apple's mps, the CPU. Raises UserError if it is not there."""
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        return torch.device(next(kind for kind, found in there.items() if found))
+    kind = name.split(":")[0]
+    if not there.get(kind, False):
+        found = ", ".join(kind for kind, is_there in there.items() if is_there)
+        raise UserError(f"device={name!r} is not available here; use one of: auto, {found}")
+    return torch.device(name)
+
+
+def check_precision(name: str) -> None:
+    if name not in ("auto", "fp32", "bf16"):
+        raise UserError(f"precision={name!r} is not one of: auto, fp32, bf16")
+
+
+def prepare(how: How, weights: Path) -> torch.device:
+    """The device to train on, with the process set up for it and a folder for weights."""
+    device = pick_device(how.device)
+    if device.type == "cpu":
+        keep_freed_memory()
+    if how.threads:
+        torch.set_num_threads(how.threads)
+    weights.mkdir(parents=True, exist_ok=True)
+    return device
+
+
+def keep_freed_memory() -> bool:
+    """Have the C library keep freed memory for the next allocation; False where it cannot be asked to (no glibc).
+
+    glibc gives a freed block of megabytes back to the system, and taking it anew costs a page fault every 4 KiB. A
+    training step on a CPU frees and takes all its activations: without this it is 10 to 25% slower, and needs as much.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
+    if mallopt is None:
+        return False
+    trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD in malloc.h
+    return bool(mallopt(mmap_threshold, 32 * 2**20) and mallopt(trim_threshold, 2**31 - 1))  # the largest it accepts

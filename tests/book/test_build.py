@@ -1,0 +1,373 @@
+"""The build: staging, execution and rendering; and the finished book, read as a browser without network would."""
+import json
+import re
+import shutil
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import jinja2
+import nbformat
+import pytest
+import yaml
+from nbformat.v4 import new_code_cell, new_notebook
+
+import mlp_lib
+from mlp_lib.book import build
+from mlp_lib.chapters import claims
+from mlp_lib.chapters.registry import RULE_CHANGES
+from mlp_lib.errors import UserError
+from mlp_lib.paths import REPOSITORY
+
+ROOT = REPOSITORY
+
+
+def write_notebook(path: Path, *sources: str, about: dict | None = None) -> Path:
+    """A notebook whose first cell is the parameters cell of every chapter, with `sources` as the cells after it."""
+    first = 'preset: str = "auto"\ntrain: bool = True\nbudget_minutes: float = 30.0\nexecuted: list = []'
+    cells = [new_code_cell(first, metadata={"tags": ["parameters"]})] + [new_code_cell(s) for s in sources]
+    metadata = {"kernelspec": {"display_name": "x", "language": "python", "name": "no-such-kernel"}}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nbformat.write(new_notebook(cells=cells, metadata=metadata | ({"mlp_lib": about} if about else {})), path)
+    return path
+
+
+def printed(path: Path) -> str:
+    cells = nbformat.read(path, as_version=4).cells
+    return "".join(o.text for c in cells if c.cell_type == "code" for o in c.outputs if o.output_type == "stream")
+
+
+# --- table of contents and staging
+
+
+def test_of_a_progress_bar_only_the_last_state_is_kept():
+    assert build._without_overwritten("a\r 50%\r100%\nnext\r\n") == "100%\nnext\n"
+
+
+
+def test_every_page_of_the_contents_is_found_in_order(tmp_path):
+    (tmp_path / "_toc.yml").write_text(
+        "format: jb-book\nroot: book/a\nparts:\n  - chapters:\n      - file: notebooks/n\n        sections:\n"
+        "          - file: book/b\n"
+    )
+    for name in ("book/a.md", "book/b.md", "notebooks/n.ipynb"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert [p.as_posix() for p in build.toc_pages(tmp_path)] == ["book/a.md", "notebooks/n.ipynb", "book/b.md"]
+    (tmp_path / "book/b.md").unlink()
+    with pytest.raises(UserError, match="_toc.yml names book/b"):
+        build.toc_pages(tmp_path)
+
+
+def test_staging_copies_the_sources_but_no_notebook(tmp_path):
+    src = build.stage(ROOT, tmp_path / "src")
+    for name in ("_toc.yml", "book/preface.md", "book/_static/custom.css"):
+        assert (src / name).read_bytes() == (ROOT / name).read_bytes()
+    assert not list(src.rglob("*.ipynb"))
+    assert sorted(path.stem for path in (src / "book" / "generated").iterdir()) == ["api", "cli", "schema"]
+
+
+def test_staged_settings_are_ours_with_version_and_date(tmp_path):
+    ours = yaml.safe_load((ROOT / "_config.yml").read_text())
+    staged = yaml.safe_load((build.stage(ROOT, tmp_path / "src") / "_config.yml").read_text())
+    footer = staged["html"].pop("extra_footer")
+    assert mlp_lib.__version__ in footer and re.search(r"built on \d{1,2} [A-Z][a-z]+ 20\d\d", footer)
+    assert staged["sphinx"] == ours["sphinx"] and staged["execute"] == ours["execute"]
+
+
+@pytest.mark.parametrize(
+    "origin, address",
+    [
+        ("https://github.com/someone/some-study.git", "https://github.com/someone/some-study"),
+        ("https://github.com/someone/study.v2/", "https://github.com/someone/study.v2"),
+        ("https://user:secret@github.com/someone/study", "https://github.com/someone/study"),
+        ("git@github.com:someone/study.git", "https://github.com/someone/study"),
+        ("ssh://git@github.com/someone/study.git", "https://github.com/someone/study"),
+        ("https://example.org/someone/study.git", None),
+        ("https://example.org/github.com/someone/study", None),
+        ("/srv/git/github.com/someone/study.git", None),
+        ("../study", None),
+        (None, None),
+    ],
+)
+def test_only_a_clone_from_github_has_an_address_and_a_colab_button(tmp_path, origin, address):
+    for command in (["init", "-q"], *([["remote", "add", "origin", origin]] if origin else [])):
+        subprocess.run(["git", "-C", tmp_path, *command], check=True)
+    shutil.copy(ROOT / "_config.yml", tmp_path)
+    assert build.repository_address(tmp_path) == address
+    staged = yaml.safe_load(build._config(tmp_path))
+    assert (staged["repository"]["url"] or None) == address
+    assert ("colab_url" in staged["launch_buttons"]) == (address is not None)
+    inside = tmp_path / "unpacked"
+    inside.mkdir()
+    assert build.repository_address(inside) is None  # an archive unpacked inside another repository
+
+
+@pytest.mark.parametrize("address", ["https://github.com/someone/study", None])
+def test_the_cell_for_colab_clones_the_repository_that_the_book_was_built_from(tmp_path, monkeypatch, address):
+    monkeypatch.setattr(build, "repository_address", lambda root: address)
+    monkeypatch.setattr(build.reference, "write", lambda folder: None)
+    page = (build.stage(ROOT, tmp_path / "src") / "book" / "reexecute.md").read_text()
+    assert f"!git clone --quiet --depth 1 {address or 'ADDRESS'} scaling-mlps" in page
+
+
+def test_a_mistyped_preset_leaves_the_last_book_as_it_is(tmp_path):
+    (tmp_path / build.MARKER).touch()
+    (tmp_path / "index.html").write_text("the last book")
+    with pytest.raises(UserError, match="preset 'lapto'.*auto, smoke, laptop"):
+        build.build("lapto", tmp_path)
+    assert (tmp_path / "index.html").read_text() == "the last book"
+
+
+def test_a_folder_that_no_build_made_is_not_emptied(tmp_path):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(UserError, match="not made by a book build"):
+        build.build(out=tmp_path)
+    assert (tmp_path / "thesis.tex").read_text() == "years of work"
+
+
+# --- execution
+
+
+def test_live_notebook_trains_at_smoke_and_the_last_one_sees_the_others(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("MLP_LIB_RUNS", "mine")
+    show = "import os\nprint(preset, train, os.environ['MLP_LIB_RUNS'], [row['notebook'] for row in executed])"
+    names = {"a": {"last": True}, "b": {"live": True}, "c": None}
+    paths = [write_notebook(tmp_path / "nb" / f"{name}.ipynb", show, about=about) for name, about in names.items()]
+    out = tmp_path / "out" / "src" / "notebooks"
+    rows = build.execute_all(paths, out, preset="laptop", train=False)
+    assert [row["notebook"] for row in rows] == ["b", "c", "a"]
+    assert printed(out / "b.ipynb").startswith(f"smoke True {tmp_path / 'out' / 'runs'} ")
+    assert printed(out / "c.ipynb").startswith("laptop False mine ")
+    assert printed(out / "a.ipynb") == "laptop False mine ['b', 'c']\n"
+    assert re.search(r"^  b +\d+\.\d s$", capsys.readouterr().out, re.M)
+
+
+def test_executed_copy_hides_the_injected_cell_and_holds_no_paths(tmp_path):
+    source = write_notebook(tmp_path / "{odd} name" / "n.ipynb", "import sys\nprint(sys.prefix)")
+    before = source.read_bytes()
+    build.execute(source, tmp_path / "out" / "n.ipynb", {"preset": "smoke"})
+    executed = nbformat.read(tmp_path / "out" / "n.ipynb", as_version=4)
+    injected = [cell for cell in executed.cells if "injected-parameters" in cell.metadata.get("tags", [])]
+    assert len(injected) == 1 and "hide-input" in injected[0].metadata.tags
+    assert str(tmp_path) not in str(executed.metadata)
+    assert source.read_bytes() == before
+
+
+def test_kernel_is_this_python_and_this_library_whatever_is_installed(tmp_path, monkeypatch):
+    kernel = tmp_path / "home" / "kernels" / "python3"
+    kernel.mkdir(parents=True)
+    (kernel / "kernel.json").write_text('{"argv": ["/nonexistent/python"], "display_name": "x", "language": "python"}')
+    monkeypatch.setenv("JUPYTER_DATA_DIR", str(tmp_path / "home"))
+    monkeypatch.setenv("PATH", "/nonexistent")
+    source = write_notebook(tmp_path / "n.ipynb", "import sys, mlp_lib\nprint(sys.prefix, mlp_lib.__file__)")
+    build.execute(source, tmp_path / "out.ipynb")
+    assert printed(tmp_path / "out.ipynb").split() == [sys.prefix, str(ROOT / "mlp_lib" / "__init__.py")]
+
+
+def test_failing_notebook_is_named_with_its_error_and_its_copy(tmp_path):
+    source = write_notebook(tmp_path / "bad.ipynb", "raise RuntimeError('no such\\nthing')")
+    with pytest.raises(UserError) as caught:
+        build.execute(source, tmp_path / "out" / "bad.ipynb", {"preset": "smoke"})
+    message = str(caught.value)
+    assert "bad.ipynb" in message and "RuntimeError: no such" in message and "\n" not in message
+    assert str(tmp_path / "out" / "bad.ipynb") in message
+    assert "RuntimeError" in (tmp_path / "out" / "bad.ipynb").read_text()
+
+
+def test_missing_notebook_is_one_clear_line(tmp_path):
+    with pytest.raises(UserError, match="there is no notebook"):
+        build.execute(tmp_path / "none.ipynb", tmp_path / "out.ipynb")
+
+
+# --- rendering
+
+
+@pytest.mark.parametrize("address", ["https://github.com/someone/study", ""])
+def test_a_shared_link_has_the_pages_description_and_an_image_where_the_repository_is_known(tmp_path, address):
+    """Our part of the template, under a page's head as Sphinx makes it."""
+    ours = (ROOT / "book" / "_templates" / "layout.html").read_text(encoding="utf-8")
+    base = "{{ metatags }}{% block extrahead %}{% endblock %}"
+    page = jinja2.Environment(loader=jinja2.DictLoader({"!layout.html": base, "layout.html": ours}))
+    described = '<meta name="viewport" content="x" />\n<meta content="2 &lt; 3, &quot;so&quot;" name="description" />\n'
+    for metatags, description in ((described, '2 < 3, "so"'), ("", None)):
+        (tmp_path / "page.html").write_text(
+            page.get_template("layout.html").render(
+                metatags=metatags, title="<em>A</em> & B", docstitle="Book", theme_repository_url=address,
+                theme_repository_branch="main",
+            )
+        )  # fmt: skip
+        about = Page(tmp_path / "page.html").about
+        assert about.get("og:description") == description and about["og:title"] == "A & B"
+        assert about["twitter:card"] == ("summary_large_image" if address else "summary")
+        image = "https://raw.githubusercontent.com/someone/study/main/book/_static/social-card.png"
+        assert about.get("og:image") == (image if address else None)
+    assert (ROOT / "book" / "_static" / "social-card.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_warning_fails_the_build_and_names_the_log(tmp_path, capsys):
+    src = tmp_path / "src"
+    src.mkdir()
+    (src / "_config.yml").write_text("title: t\nonly_build_toc_files: true\n")
+    (src / "_toc.yml").write_text("format: jb-book\nroot: a\n")
+    (src / "a.md").write_text("# A\n\n[gone](gone.md)\n")
+    with pytest.raises(UserError, match="build.log"):
+        build.render(src, tmp_path)
+    assert "gone.md" in capsys.readouterr().err
+
+
+# --- claims without a notebook
+
+
+def test_claims_are_a_table_or_json_and_train_nothing(tmp_path):
+    command = [sys.executable, "-m", "mlp_lib", "claims", "--out", str(tmp_path / "runs")]
+    done = subprocess.run([*command, "--json"], cwd=ROOT, capture_output=True, text=True, check=True)
+    listed = json.loads(done.stdout)
+    assert [entry["claim"] for entry in listed] == list(range(1, 16))
+    names = {"claim", "text", "verdict", "comparison", "estimate", "interval", "level", "n", "unit", "scale", "chapter",
+             "parts"}  # fmt: skip
+    assert all(set(entry) == names for entry in listed)
+    assert {(entry["verdict"], entry["estimate"], entry["n"]) for entry in listed} == {("not tested", None, 0)}
+    assert listed[0]["chapter"] == "rq1-from-scratch" and listed[4]["chapter"] == ""
+    table = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert all(entry["text"] in table for entry in listed) and "about +20 points (read in the paper)" in table
+    assert not (tmp_path / "runs").exists()
+
+
+# --- the finished book
+
+
+class Page(HTMLParser):
+    """What a page loads, what it links to, the anchors it offers, its images and its metadata."""
+
+    def __init__(self, path: Path):
+        super().__init__()
+        self.loads, self.links, self.anchors = [], [], set()
+        self.images, self.about = [], {}
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag, attributes):
+        values = {name: value or "" for name, value in attributes}
+        self.anchors.update(filter(None, [values.get("id"), values.get("name")]))
+        if tag == "a":
+            self.links.append(values.get("href", ""))
+        elif tag == "img":
+            self.images.append((values.get("src", ""), values.get("alt", "")))
+        elif tag == "meta":
+            self.about[values.get("name") or values.get("property")] = values.get("content", "")
+        elif tag == "link":
+            self.loads.append(values.get("href", ""))
+        for name in ("src", "poster", "data"):
+            if tag in {"script", "img", "iframe", "source", "video", "audio", "embed", "object"} and values.get(name):
+                self.loads.append(values[name])
+        self.loads += re.findall(r"url\(\s*['\"]?([^'\")]+)", values.get("style", ""))
+
+
+def remote(address: str) -> bool:
+    return bool(urlsplit(address).netloc)
+
+
+@pytest.fixture(scope="session")
+def html(tmp_path_factory) -> Path:
+    return build.build(out=tmp_path_factory.mktemp("book") / "out").parent
+
+
+@pytest.fixture(scope="session")
+def pages(html) -> dict[Path, Page]:
+    return {path: Page(path) for path in html.rglob("*.html") if "_static" not in path.parts}
+
+
+@pytest.mark.slow
+def test_book_has_every_page_of_the_contents(html):
+    for page in build.toc_pages(ROOT):
+        assert (html / page.with_suffix(".html")).is_file()
+    assert (html / "index.html").is_file()
+
+
+@pytest.mark.slow
+def test_book_loads_nothing_from_another_host(html, pages):
+    loaded = {f"{path.name}: {address}" for path, page in pages.items() for address in page.loads if remote(address)}
+    for css in html.rglob("*.css"):
+        found = re.findall(r"(?:url\(\s*['\"]?|@import\s+['\"])([^'\")]+)", css.read_text(encoding="utf-8"))
+        loaded |= {f"{css.name}: {address}" for address in found if remote(address)}
+    for path in pages:  # scripts written into the page may load more
+        inline = re.findall(r"<script(?![^>]*\ssrc=)[^>]*>(.*?)</script>", path.read_text(encoding="utf-8"), re.S)
+        loaded |= {f"{path.name}: {url}" for text in inline for url in re.findall(r"https?://[^\s\"'\\]+", text)}
+    assert not loaded
+
+
+@pytest.mark.slow
+def test_every_internal_link_anchor_and_file_exists(html, pages):
+    broken = set()
+    for path, page in pages.items():
+        for address in page.links + page.loads:
+            parts = urlsplit(address)
+            if parts.scheme or parts.netloc or address in {"", "#"}:
+                continue
+            target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
+            if not target.is_file():
+                broken.add(f"{path.name}: {address}")
+            elif parts.fragment and target in pages and unquote(parts.fragment) not in pages[target].anchors:
+                broken.add(f"{path.name}: {address}")
+    assert not broken
+
+
+@pytest.mark.slow
+def test_book_holds_no_path_of_the_machine_that_built_it(html, pages):
+    texts = {path: path.read_text(encoding="utf-8") for path in [*pages, *(html / "_sources").rglob("*.ipynb")]}
+    assert not [path.name for path, text in texts.items() if str(html.parent) in text or str(ROOT) in text]
+
+
+@pytest.mark.slow
+def test_every_image_is_described_in_words(pages):
+    images = [(path.name, src, alt) for path, page in pages.items() for src, alt in page.images]
+    assert len(images) >= 5  # quickstart and the first chapter
+    for name, src, alt in images:
+        assert len(alt.split()) >= 2 and Path(src).stem not in alt, f"{name}: {src} has no description"
+
+
+@pytest.mark.slow
+def test_every_page_says_what_it_is_where_it_is_shared(html, pages):
+    for page in build.toc_pages(ROOT):
+        about = pages[html / page.with_suffix(".html")].about
+        assert len(about.get("description", "").split()) >= 5 and about["og:title"], f"{page} has no description"
+        assert "og:site_name" in about and about["og:description"] == about["description"]
+        assert about["twitter:card"].startswith("summary")
+        assert ("og:image" in about) == bool(build.repository_address(ROOT))
+
+
+@pytest.mark.slow
+def test_claims_page_judges_all_fifteen_and_the_preface_quotes_it(html):
+    text = (html / "notebooks" / "claims.html").read_text(encoding="utf-8")
+    rows = re.findall(r"<td[^>]*>(\d+)\. (.*?)</td>.*?<strong>(.*?)</strong>", text, re.S)
+    assert [int(number) for number, _, _ in rows] == list(range(1, 16))
+    assert {verdict for _, _, verdict in rows} <= set(claims.VERDICTS)
+    assert [verdict for _, _, verdict in rows] == [verdict.verdict for verdict in claims.judge_all()]
+    assert "None so far." in text if not RULE_CHANGES else RULE_CHANGES[-1][0] in text
+    tested = sum(verdict != claims.NOT_TESTED for _, _, verdict in rows)
+    quoted = re.search(r"pasted-text.*?(\d+ of 15)", (html / "book" / "preface.html").read_text(encoding="utf-8"), re.S)
+    assert quoted and quoted[1] == f"{tested} of 15"
+
+
+@pytest.mark.slow
+def test_download_button_gives_the_notebook_of_the_repository(html, pages):
+    for page in build.toc_pages(ROOT):
+        if page.suffix == ".ipynb":
+            path = html / page.with_suffix(".html")
+            [link] = [link for link in pages[path].links if link.endswith(".ipynb") and "_sources" in link]
+            assert (path.parent / link).read_bytes() == (ROOT / page).read_bytes()
+
+
+@pytest.mark.slow
+def test_reference_pages_have_an_anchor_for_every_function(html, pages):
+    assert {"mlp_lib.stats.t_interval", "mlp_lib.runs.Run.key"} <= pages[html / "book" / "api.html"].anchors
+    assert {"train", "claims"} <= pages[html / "book" / "cli.html"].anchors
+    assert "the-entries-of-a-record" in pages[html / "book" / "schema.html"].anchors
+
+
+@pytest.mark.slow
+def test_formulas_are_rendered_by_the_local_mathjax(html, pages):
+    scripts = [address for address in pages[html / "book" / "preface.html"].loads if "mathjax" in address.lower()]
+    assert scripts and all((html / "book" / urlsplit(address).path).is_file() for address in scripts)
