@@ -39,6 +39,7 @@ bench: env ## measure speed and memory on an idle machine, 3 minutes (ARGS=--che
 
 lint: env ## check the style of the code
 	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
 
 readme: env ## write the README's tables from the records and data/bench.json
 	@$(BIN)/python -m mlp_lib.book.readme

@@ -19,9 +19,12 @@ def describe(device: torch.device) -> dict[str, Any]:
     """The machine's name and size, and the versions that matter."""
     return {
         "hardware": torch.cuda.get_device_name(device) if device.type == "cuda" else processor_name(),
-        "device": device.type, "cores": os.cpu_count() or 1, "threads": torch.get_num_threads(),
-        "torch": torch.__version__, "date": now(),
-    }  # fmt: skip
+        "device": device.type,
+        "cores": os.cpu_count() or 1,
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "date": now(),
+    }
 
 
 def state(device: torch.device) -> dict[str, Any]:

@@ -40,10 +40,15 @@ class Samples(Dataset):
         self.images = images.permute(0, 2, 3, 1).squeeze(-1).contiguous().numpy() if as_pil else images
         self.labels, self.as_pil = data.train.labels.tolist(), as_pil
         size, ratio = images.shape[-2:], (1 / run.crop_ratio, run.crop_ratio)
-        self.transform = v2.Compose([
-            v2.RandomResizedCrop(size, scale=(run.crop_scale, 1.0), ratio=ratio, antialias=True),
-            v2.RandomHorizontalFlip(), v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(f.mean, f.std),
-        ])  # fmt: skip
+        self.transform = v2.Compose(
+            [
+                v2.RandomResizedCrop(size, scale=(run.crop_scale, 1.0), ratio=ratio, antialias=True),
+                v2.RandomHorizontalFlip(),
+                v2.ToImage(),
+                v2.ToDtype(torch.float32, scale=True),
+                v2.Normalize(f.mean, f.std),
+            ]
+        )
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -84,10 +89,16 @@ def loader_round(run: Run, data: Data, setting: Setting, train_on: TrainOn, call
     samples = Samples(run, data, setting.as_pil)
     batches = 2 * setting.ahead + calls
     loader = DataLoader(
-        samples, run.batch_size, drop_last=True, collate_fn=Mixed(run, data), num_workers=setting.workers,
-        sampler=RandomSampler(samples, num_samples=batches * run.batch_size), persistent_workers=setting.workers > 0,
-        pin_memory=device.type == "cuda", prefetch_factor=PREFETCH if setting.workers else None,
-    )  # fmt: skip
+        samples,
+        run.batch_size,
+        drop_last=True,
+        collate_fn=Mixed(run, data),
+        num_workers=setting.workers,
+        sampler=RandomSampler(samples, num_samples=batches * run.batch_size),
+        persistent_workers=setting.workers > 0,
+        pin_memory=device.type == "cuda",
+        prefetch_factor=PREFETCH if setting.workers else None,
+    )
 
     def round_() -> float:
         epoch = iter(loader)

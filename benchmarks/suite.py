@@ -42,14 +42,27 @@ class Size(NamedTuple):
 
 SIZES = {
     "full": Size(
-        "B-6/Wi-512", "B-6/Wi-1024", (("B-6/Wi-64", 128), ("S-6/Wi-256", 256), ("CNN-16", 128)), "cifar10", 1024,
-        rounds=5, seconds=1.0, memory_steps=10,
+        "B-6/Wi-512",
+        "B-6/Wi-1024",
+        (("B-6/Wi-64", 128), ("S-6/Wi-256", 256), ("CNN-16", 128)),
+        "cifar10",
+        1024,
+        rounds=5,
+        seconds=1.0,
+        memory_steps=10,
     ),
     "tiny": Size(
-        "B-1/Wi-64", "B-1/Wi-128", (("S-1/Wi-32", 32),), "digits", 64,
-        rounds=2, seconds=0.02, memory_steps=2, workers=(0, 1),
+        "B-1/Wi-64",
+        "B-1/Wi-128",
+        (("S-1/Wi-32", 32),),
+        "digits",
+        64,
+        rounds=2,
+        seconds=0.02,
+        memory_steps=2,
+        workers=(0, 1),
     ),
-}  # fmt: skip
+}
 
 
 def measure(size: Size, device: torch.device, say: Callable[[str], None]) -> dict[str, Any]:
@@ -64,16 +77,24 @@ def measure(size: Size, device: torch.device, say: Callable[[str], None]) -> dic
     about = machine.describe(device) | machine.state(device)
     tell(f"{about['hardware']}, {about['threads']} threads, torch {about['torch']}")
     if not about["idle"]:
-        tell(f"the machine is not idle: load {about['load_before']:.2f} in the last minute, equal matrix products "
-             f"differ by a factor of {about['matmul_spread']:.2f}; the ratios may be off")  # fmt: skip
+        tell(
+            f"the machine is not idle: load {about['load_before']:.2f} in the last minute, equal matrix products "
+            f"differ by a factor of {about['matmul_spread']:.2f}; the ratios may be off"
+        )
     run = make_run(
         model=size.model, dataset=size.dataset, batch_size=size.batch_size, epochs=1000, augment="flip+crop+mixup"
     )
     data = ours.random_data(run, device)
     result = about | {
-        "model": size.model, "wide_model": size.wide, "batch_size": size.batch_size, "resolution": run.pixels,
-        "augment": run.augment, "rounds": size.rounds, "thresholds": AT_LEAST | AT_MOST, "rates": {},
-    }  # fmt: skip
+        "model": size.model,
+        "wide_model": size.wide,
+        "batch_size": size.batch_size,
+        "resolution": run.pixels,
+        "augment": run.augment,
+        "rounds": size.rounds,
+        "thresholds": AT_LEAST | AT_MOST,
+        "rates": {},
+    }
     parts = (_memory, _steps, _precisions, _utilisation, _others)
     for number, part in enumerate(parts, 1):
         result |= part(size, run, data, result, lambda text, n=number: tell(f"{n}/{len(parts)} {text}"))
@@ -103,11 +124,17 @@ def _steps(size: Size, run: Run, data, so_far, tell) -> dict[str, Any]:
 
 def _precisions(size: Size, run: Run, data, so_far, tell) -> dict[str, Any]:
     tried = [
-        {"model": run.model, "batch_size": run.batch_size, "choice": so_far["auto_precision"],
-         **{p: so_far[f"loop_{p}_images_per_second"] for p in ours.PRECISIONS}},
-        *(ours.automatic_precision(run.but(model=model, batch_size=batch), data, size.rounds, size.seconds / 2)
-          for model, batch in size.others),
-    ]  # fmt: skip
+        {
+            "model": run.model,
+            "batch_size": run.batch_size,
+            "choice": so_far["auto_precision"],
+            **{p: so_far[f"loop_{p}_images_per_second"] for p in ours.PRECISIONS},
+        },
+        *(
+            ours.automatic_precision(run.but(model=model, batch_size=batch), data, size.rounds, size.seconds / 2)
+            for model, batch in size.others
+        ),
+    ]
     for one in tried:
         other = "bf16" if one["choice"] == "fp32" else "fp32"
         one["over_other"] = one[one["choice"]] / one[other]
@@ -129,11 +156,15 @@ def _utilisation(size: Size, run: Run, data, so_far, tell) -> dict[str, Any]:
         step = rates.pop("step")
         shape = max(rates, key=rates.get)
         found |= {
-            f"matmul_share_{precision}": step / rates[shape], f"step_flops_{precision}": step,
-            f"matmul_flops_{precision}": rates[shape], f"matmul_shape_{precision}": shape,
-        }  # fmt: skip
-        tell(f"{size.wide} in {precision}: {step / 1e9:,.0f} GFLOP/s, {step / rates[shape]:.3f} of the best matrix "
-             f"product's {rates[shape] / 1e9:,.0f} ({shape})")  # fmt: skip
+            f"matmul_share_{precision}": step / rates[shape],
+            f"step_flops_{precision}": step,
+            f"matmul_flops_{precision}": rates[shape],
+            f"matmul_shape_{precision}": shape,
+        }
+        tell(
+            f"{size.wide} in {precision}: {step / 1e9:,.0f} GFLOP/s, {step / rates[shape]:.3f} of the best matrix "
+            f"product's {rates[shape] / 1e9:,.0f} ({shape})"
+        )
     return found | {"rates": so_far["rates"] | {f"flops_{p}": by_arm for p, by_arm in rounds.items()}}
 
 
@@ -142,8 +173,10 @@ def _others(size: Size, run: Run, data, so_far, tell) -> dict[str, Any]:
     tried, rounds = others.beside_others(run, data, so_far["auto_precision"], size.rounds, size.seconds, candidates)
     setting, rates = max(tried, key=tried.get), medians(rounds)
     over = {f"over_{name}": rates["ours"] / rates[name] for name in ("dataloader", "paper_loop")}
-    tell(f"{over['over_dataloader']:.2f} times DataLoader ({setting.workers} workers), "
-         f"{over['over_paper_loop']:.2f} times a loop in the paper's manner")  # fmt: skip
+    tell(
+        f"{over['over_dataloader']:.2f} times DataLoader ({setting.workers} workers), "
+        f"{over['over_paper_loop']:.2f} times a loop in the paper's manner"
+    )
     found = over | {f"{name}_images_per_second": rate for name, rate in rates.items()}
     found |= {"dataloader_workers": setting.workers, "dataloader_input": "PIL" if setting.as_pil else "tensor"}
     found["dataloader_tried"] = {f"{one.workers} workers": rate for one, rate in tried.items()}

@@ -13,9 +13,11 @@ from mlp_lib.errors import UserError
 from mlp_lib.records.run import Run, make_run
 
 app = typer.Typer(
-    help="Scaling MLPs, reproduced: train runs, run studies, build the book.", no_args_is_help=True,
-    add_completion=False, pretty_exceptions_enable=False,
-)  # fmt: skip
+    help="Scaling MLPs, reproduced: train runs, run studies, build the book.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
 
 # Written out, and held to `studies.STUDIES` by a test: importing the studies would double the time that --help takes.
 STUDY_NAMES = "rq1, rq1-settings, rq1-controls, rq1-permutation, rq2-augmentation, rq2-batch-size"
@@ -56,8 +58,13 @@ def _with_run_options(command):
     for name, field in Run.model_fields.items():
         if name == "recipes":
             continue
-        default = "" if field.is_required() or field.default is None else f" (default {field.default:.4g})" \
-            if isinstance(field.default, float) else f" (default {field.default})"  # fmt: skip
+        default = (
+            ""
+            if field.is_required() or field.default is None
+            else f" (default {field.default:.4g})"
+            if isinstance(field.default, float)
+            else f" (default {field.default})"
+        )
         text = "JSON of the run to start from: {run: {...}, epoch, transform}" if name == "init" else field.description
         option = typer.Option(f"--{name.replace('_', '-')}", help=f"{text}{default}", show_default=False)
         fields.append(
@@ -150,10 +157,13 @@ def _train_here(run, store, device, precision, threads, accumulate, measure, tim
 
         how = How(device, precision, threads or sensible_threads(run), accumulate)
         return execute(
-            run, store, how, measures=tuple(measure or ()),
+            run,
+            store,
+            how,
+            measures=tuple(measure or ()),
             on_progress=progress,
             should_stop=lambda: bool(stop) or (deadline is not None and time.monotonic() > deadline),
-        )  # fmt: skip
+        )
 
 
 def _measure_again(run, store, names: tuple[str, ...]) -> bool:
@@ -186,8 +196,11 @@ def study(
     preset: Annotated[str, typer.Option(help="smoke, laptop, overnight, gpu or paper")] = "laptop",
     changes: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="NAME=VALUE", help="a parameter of the chapter, as its notebook takes it, lists "
-                     "as [1, 2]; may be repeated"),
+        typer.Option(
+            "--set",
+            metavar="NAME=VALUE",
+            help="a parameter of the chapter, as its notebook takes it, lists as [1, 2]; may be repeated",
+        ),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="print runs, FLOPs and minutes; train nothing")] = False,
     out: Out = None,
@@ -197,9 +210,14 @@ def study(
     precision: Precision = "auto",
     workers: Annotated[int | None, typer.Option(min=1, help="processes; by default one a core, one on a GPU")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="of torch in each; by default cores / workers")] = None,
-    together: Annotated[int | None, typer.Option(min=1, help="runs that differ only in seed and lr, trained side by "
-                        "side: at most so many; by default up to 8 on CUDA, where that is measured to be faster")]
-    = None,
+    together: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="runs that differ only in seed and lr, trained side by "
+            "side: at most so many; by default up to 8 on CUDA, where that is measured to be faster",
+        ),
+    ] = None,
 ) -> None:
     """Train what a study lacks at a preset. Resumable: the same command goes on."""
     from mlp_lib.chapters import registry
@@ -221,13 +239,22 @@ def study(
     how = How(device, precision, threads, together=together)
     minutes = _print_plan(plan, how, workers) if dry_run or not all(plan.done) else 0.0
     if dry_run:
-        _last_line(as_json, status="dry-run", runs=len(plan.runs), done=sum(plan.done), flops=sum(plan.flops),
-                   minutes=round(minutes, 2))  # fmt: skip
+        _last_line(
+            as_json,
+            status="dry-run",
+            runs=len(plan.runs),
+            done=sum(plan.done),
+            flops=sum(plan.flops),
+            minutes=round(minutes, 2),
+        )
         return
     ensure = studies.training(
-        store, module.MEASURES, how=how, workers=workers,
+        store,
+        module.MEASURES,
+        how=how,
+        workers=workers,
         budget_minutes=None if time_budget is None else time_budget / 60,
-    )  # fmt: skip
+    )
     results = module.collect(chosen, ensure)
     done = results.complete and all(studies.plan(module, chosen, store).done)  # measured too, as far as that goes
     typer.echo(_table(results.frame))
@@ -269,11 +296,20 @@ def _print_plan(plan, how, workers: int | None) -> float:
     threads = how.threads or max(1, (os.cpu_count() or 1) // workers)
     seconds = costs.measured_seconds(todo, how._replace(threads=threads))
     rows = [
-        {"model": r.model, "data": f"{r.dataset}/{r.train_examples}", "augment": r.augment, "epochs": r.epochs,
-         "batch": r.batch_size, "lr": r.lr, "seed": r.seed, "PFLOP": f / 1e15,
-         "minutes": seconds.get(r.key, 0.0) / 60, "done": {studies.DONE: "yes", studies.NOT_RUN: ""}.get(s, s)}
+        {
+            "model": r.model,
+            "data": f"{r.dataset}/{r.train_examples}",
+            "augment": r.augment,
+            "epochs": r.epochs,
+            "batch": r.batch_size,
+            "lr": r.lr,
+            "seed": r.seed,
+            "PFLOP": f / 1e15,
+            "minutes": seconds.get(r.key, 0.0) / 60,
+            "done": {studies.DONE: "yes", studies.NOT_RUN: ""}.get(s, s),
+        }
         for r, s, f in zip(*plan, strict=True)
-    ]  # fmt: skip
+    ]
     typer.echo(pd.DataFrame(rows).to_string(index=False, float_format=lambda v: f"{v:.3g}"))
     total = sum(seconds.values()) / workers / 60
     planned = sum(costs.planned_seconds(run) for run in todo) / 60
@@ -290,15 +326,32 @@ def _print_plan(plan, how, workers: int | None) -> float:
 
 
 def _table(frame) -> str:
-    columns = ["family", "model", "augment", "optimizer", "batch_size", "epochs", "lr", "seed", "status", "val_top1",
-               "test_top1", "images_per_second"]  # fmt: skip
+    columns = [
+        "family",
+        "model",
+        "augment",
+        "optimizer",
+        "batch_size",
+        "epochs",
+        "lr",
+        "seed",
+        "status",
+        "val_top1",
+        "test_top1",
+        "images_per_second",
+    ]
     return frame[[c for c in columns if c in frame]].to_string(index=False)
 
 
 @app.command()
 def fetch(
-    name: Annotated[str, typer.Argument(help="cifar10, cifar100, fashion-mnist, stl10 (2.6 GB), tinyimagenet; "
-                                        "or folder:NAME, to decode one of your own")],  # fmt: skip
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="cifar10, cifar100, fashion-mnist, stl10 (2.6 GB), tinyimagenet; "
+            "or folder:NAME, to decode one of your own"
+        ),
+    ],
     root: Annotated[Path | None, typer.Option(help="instead of $MLP_LIB_DATA, else data/")] = None,
 ) -> None:
     """Download an image set, checked against its published hash. Can be interrupted and repeated."""
@@ -362,10 +415,12 @@ def book(
 
 @app.command()
 def bench(
-    size: Annotated[str, typer.Option(help="full, three minutes on two cores; or tiny, which only shows that it works")]
-    = "full",
-    out: Annotated[Path, typer.Option(help="file of results; the README quotes data/bench.json")]
-    = Path("_build/bench.json"),
+    size: Annotated[
+        str, typer.Option(help="full, three minutes on two cores; or tiny, which only shows that it works")
+    ] = "full",
+    out: Annotated[Path, typer.Option(help="file of results; the README quotes data/bench.json")] = Path(
+        "_build/bench.json"
+    ),
     check: Annotated[bool, typer.Option("--check", help="exit code 1 when a promise is missed")] = False,
 ) -> None:
     """Measure speed and memory beside what a user would pick instead, as ratios. For an idle machine, in a checkout."""

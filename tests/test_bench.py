@@ -46,8 +46,18 @@ def test_the_file_is_what_was_returned_and_nothing_is_left_beside_it(tiny):
 
 def test_names_and_types(tiny):
     result = tiny[0]
-    numbers = {"step_share", "bf16_over_fp32", "matmul_share_fp32", "peak_gb", "over_dataloader", "over_paper_loop",
-               "auto_over_other", "load_before", "matmul_spread", "seconds"}  # fmt: skip
+    numbers = {
+        "step_share",
+        "bf16_over_fp32",
+        "matmul_share_fp32",
+        "peak_gb",
+        "over_dataloader",
+        "over_paper_loop",
+        "auto_over_other",
+        "load_before",
+        "matmul_spread",
+        "seconds",
+    }
     texts = {"hardware", "device", "torch", "date", "model", "wide_model", "augment", "auto_precision", "peak_data"}
     assert all(isinstance(result[name], float) and result[name] >= 0 for name in numbers)
     assert all(isinstance(result[name], str) and result[name] for name in texts)
@@ -90,8 +100,13 @@ def test_rates_are_medians_of_the_rounds(tiny):
 
 
 def test_promises_are_judged_each_by_its_own_side():
-    kept = {"step_share": 0.85, "auto_over_other": 0.97, "matmul_share_fp32": 0.8, "matmul_share_bf16": 0.6,
-            "peak_gb": 1.5}  # fmt: skip
+    kept = {
+        "step_share": 0.85,
+        "auto_over_other": 0.97,
+        "matmul_share_fp32": 0.8,
+        "matmul_share_bf16": 0.6,
+        "peak_gb": 1.5,
+    }
     assert all(met for _, met, _ in suite.verdicts(kept)) and len(suite.verdicts(kept)) == 5
     for name, value in kept.items():
         missed = {**kept, name: value + (0.01 if name == "peak_gb" else -0.01)}
@@ -122,8 +137,13 @@ def test_the_readmes_table_quotes_the_file(tiny, tmp_path):
     result = tiny[0]
     (tmp_path / "bench.json").write_text(json.dumps(result))
     table = readme.speed(Store(tmp_path / "runs"))
-    quoted = (f"{result['step_share']:.0%}", f"{result['peak_gb']:.2f} GB", f"{result['over_dataloader']:.1f} times",
-              result["hardware"], result["date"][:10])  # fmt: skip
+    quoted = (
+        f"{result['step_share']:.0%}",
+        f"{result['peak_gb']:.2f} GB",
+        f"{result['over_dataloader']:.1f} times",
+        result["hardware"],
+        result["date"][:10],
+    )
     assert all(text in table for text in quoted)
     (tmp_path / "bench.json").write_text(json.dumps({**result, "matmul_share_bf16": None}))
     assert "no such units here" in readme.speed(Store(tmp_path / "runs"))

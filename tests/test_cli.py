@@ -69,26 +69,115 @@ def test_train_from_end_to_end(command, tmp_path):
 def test_every_field_of_a_run_is_an_option(command, tmp_path):
     parent = {"model": "S-1/Wi-8", "dataset": "digits", "steps": 1}
     code, _, err = command(
-        "train", "--model", "S-1/Wi-8", "--activation", "gelu", "--norm", "none", "--norm-position", "post", "--skip",
-        "true", "--bottleneck", "false", "--block-form", "code", "--dropout", "0.1", "--dataset", "digits", "--subset",
-        "200", "--split", "all", "--resolution", "10", "--permute-seed", "1", "--augment", "crop+pad+mixup",
-        "--crop-scale", "0.5", "--crop-ratio", "1.2", "--pad", "1", "--mixup-alpha", "0.3", "--optimizer", "sgd",
-        "--lr", "0.1", "--weight-decay", "1e-3", "--momentum", "0.8", "--schedule", "linear", "--warmup-steps", "1",
-        "--clip", "1", "--label-smoothing", "0.1", "--batch-size", "50", "--steps", "2", "--seed", "3", *HERE,
-        "--out", tmp_path / "elsewhere",
-    )  # fmt: skip
+        "train",
+        "--model",
+        "S-1/Wi-8",
+        "--activation",
+        "gelu",
+        "--norm",
+        "none",
+        "--norm-position",
+        "post",
+        "--skip",
+        "true",
+        "--bottleneck",
+        "false",
+        "--block-form",
+        "code",
+        "--dropout",
+        "0.1",
+        "--dataset",
+        "digits",
+        "--subset",
+        "200",
+        "--split",
+        "all",
+        "--resolution",
+        "10",
+        "--permute-seed",
+        "1",
+        "--augment",
+        "crop+pad+mixup",
+        "--crop-scale",
+        "0.5",
+        "--crop-ratio",
+        "1.2",
+        "--pad",
+        "1",
+        "--mixup-alpha",
+        "0.3",
+        "--optimizer",
+        "sgd",
+        "--lr",
+        "0.1",
+        "--weight-decay",
+        "1e-3",
+        "--momentum",
+        "0.8",
+        "--schedule",
+        "linear",
+        "--warmup-steps",
+        "1",
+        "--clip",
+        "1",
+        "--label-smoothing",
+        "0.1",
+        "--batch-size",
+        "50",
+        "--steps",
+        "2",
+        "--seed",
+        "3",
+        *HERE,
+        "--out",
+        tmp_path / "elsewhere",
+    )
     assert (code, err) == (0, "")
     (record,) = Store(tmp_path / "elsewhere")
     assert record.run == make_run(
-        model="S-1/Wi-8", activation="gelu", norm="none", norm_position="post", skip=True, bottleneck=False,
-        block_form="code", dropout=0.1, dataset="digits", subset=200, split="all", resolution=10, permute_seed=1,
-        augment="crop+pad+mixup", crop_scale=0.5, crop_ratio=1.2, pad=1, mixup_alpha=0.3, optimizer="sgd", lr=0.1,
-        weight_decay=1e-3, momentum=0.8, schedule="linear", warmup_steps=1, clip=1, label_smoothing=0.1, batch_size=50,
-        steps=2, seed=3,
-    )  # fmt: skip
+        model="S-1/Wi-8",
+        activation="gelu",
+        norm="none",
+        norm_position="post",
+        skip=True,
+        bottleneck=False,
+        block_form="code",
+        dropout=0.1,
+        dataset="digits",
+        subset=200,
+        split="all",
+        resolution=10,
+        permute_seed=1,
+        augment="crop+pad+mixup",
+        crop_scale=0.5,
+        crop_ratio=1.2,
+        pad=1,
+        mixup_alpha=0.3,
+        optimizer="sgd",
+        lr=0.1,
+        weight_decay=1e-3,
+        momentum=0.8,
+        schedule="linear",
+        warmup_steps=1,
+        clip=1,
+        label_smoothing=0.1,
+        batch_size=50,
+        steps=2,
+        seed=3,
+    )
     assert not (tmp_path / "runs").exists()
-    code, _, err = command("train", "--model", "S-1/Wi-8", "--dataset", "digits", "--steps", 1, "--init",
-                           json.dumps({"run": parent}), *HERE)  # fmt: skip
+    code, _, err = command(
+        "train",
+        "--model",
+        "S-1/Wi-8",
+        "--dataset",
+        "digits",
+        "--steps",
+        1,
+        "--init",
+        json.dumps({"run": parent}),
+        *HERE,
+    )
     assert code == 2 and f"weights of run {make_run(**parent).key} are not at hand" in err
 
 
@@ -120,8 +209,16 @@ def test_a_mistake_is_one_line_and_exit_code_2_and_writes_nothing(command, monke
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("arguments", [("trian",), ("study", "rq1", "--preset", "large"), ("study", "rq9"),
-                                       ("study", "rq1", "--precision", "fp8"), ("merge", "nowhere")])  # fmt: skip
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("trian",),
+        ("study", "rq1", "--preset", "large"),
+        ("study", "rq9"),
+        ("study", "rq1", "--precision", "fp8"),
+        ("merge", "nowhere"),
+    ],
+)
 def test_mistakes_elsewhere_are_one_line_too(command, tmp_path, arguments):
     code, _, err = command(*arguments)
     assert code == 2 and err.startswith("error: ") and err.count("\n") == 1 and list(tmp_path.iterdir()) == []
@@ -167,9 +264,12 @@ def test_ctrl_c_pauses_and_the_same_command_completes(command, tmp_path):
     arguments = [*TRAIN, *HERE, "--threads", "1", "--json", "--out", str(store.folder)]
     root = str(REPOSITORY)
     with subprocess.Popen(
-        [sys.executable, "-m", "mlp_lib", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        [sys.executable, "-m", "mlp_lib", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
         env=os.environ | {"PYTHONPATH": root, "OMP_NUM_THREADS": "1"},
-    ) as process:  # fmt: skip
+    ) as process:
         while process.poll() is None and not (store.weights / f"{RUN.key}.lock").exists():
             time.sleep(0.02)
         process.send_signal(signal.SIGINT)
@@ -182,8 +282,23 @@ def test_ctrl_c_pauses_and_the_same_command_completes(command, tmp_path):
 
 
 def test_divergence_is_a_recorded_result_with_advice(command, tmp_path):
-    hot = ("train", "--model", "S-1/Wi-8", "--norm", "none", "--dataset", "digits", "--steps", 300, "--optimizer",
-           "sgd", "--lr", 1e10, *HERE, "--json")  # fmt: skip
+    hot = (
+        "train",
+        "--model",
+        "S-1/Wi-8",
+        "--norm",
+        "none",
+        "--dataset",
+        "digits",
+        "--steps",
+        300,
+        "--optimizer",
+        "sgd",
+        "--lr",
+        1e10,
+        *HERE,
+        "--json",
+    )
     code, out, err = command(*hot)
     assert code == 0 and err == "" and "diverged" in out and "smaller --lr" in out
     assert last(out)["status"] == "diverged" and last(out)["metrics"] == {}
@@ -236,8 +351,12 @@ def test_study_smoke_from_end_to_end_then_merged(command, monkeypatch, tmp_path)
 
     code, out, err = command(*study, "--dry-run", "--set", "seeds=[7]", "--set", "model=B-1/Wi-16")
     assert code == 0 and json.loads(out.splitlines()[-1])["runs"] == 18 and "B-1/Wi-16" in out
-    for wrong, says in (("seed=7", "unknown parameter 'seed'"), ("seeds", "NAME=VALUE"),
-                        ("preset=laptop", "--preset"), ("train=false", "--time-budget")):
+    for wrong, says in (
+        ("seed=7", "unknown parameter 'seed'"),
+        ("seeds", "NAME=VALUE"),
+        ("preset=laptop", "--preset"),
+        ("train=false", "--time-budget"),
+    ):
         code, out, err = command(*study, "--set", wrong)
         assert code == 2 and says in err and len(err.strip().splitlines()) == 1
     code, out, _ = command(*study, "--time-budget", 0)

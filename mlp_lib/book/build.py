@@ -6,6 +6,7 @@ Every build starts from an empty folder, so a page can never show a number that 
     out/html     the book
     out/build.log
 """
+
 import contextlib
 import importlib.util
 import os
@@ -177,10 +178,15 @@ def execute(notebook: Path, out: Path, parameters: dict | None = None) -> float:
     with environment(JUPYTER_PATH=kernels, PYTHONPATH=paths, PYDEVD_DISABLE_FILE_VALIDATION="1"):
         try:
             papermill.execute_notebook(
-                _literal(notebook), _literal(out), parameters=parameters, kernel_name="python3",
-                cwd=str(notebook.resolve().parent), progress_bar=False, start_timeout=180,
+                _literal(notebook),
+                _literal(out),
+                parameters=parameters,
+                kernel_name="python3",
+                cwd=str(notebook.resolve().parent),
+                progress_bar=False,
+                start_timeout=180,
                 extra_arguments=["--log-level=50"],  # the kernel's own warnings, not the notebook's
-            )  # fmt: skip
+            )
         except papermill.PapermillExecutionError as error:
             reason = f"{error.ename}: {error.evalue}".strip().splitlines()[0]
             raise UserError(
@@ -205,8 +211,18 @@ def parameters_of(notebook: Path) -> dict[str, str]:
 def render(src: Path, out: Path) -> Path:
     """Render the staged book `src` to `out/html`; any warning of jupyter-book is an error. Return `index.html`."""
     log, made = out / "build.log", out / "jupyter-book"
-    command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()", "build", "-W", "-n",
-               "--keep-going", "--path-output", str(made), str(src)]  # fmt: skip
+    command = [
+        sys.executable,
+        "-c",
+        "from jupyter_book.cli.main import main; main()",
+        "build",
+        "-W",
+        "-n",
+        "--keep-going",
+        "--path-output",
+        str(made),
+        str(src),
+    ]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
     said = COLOURS.sub("", done.stdout.decode("utf-8", errors="replace"))
     log.write_text(said, encoding="utf-8")

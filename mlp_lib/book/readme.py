@@ -98,26 +98,49 @@ def speed(store: Store) -> str:
     tried = ", ".join(f"{one['model']} {one['choice']} ({one['over_other']:.2f})" for one in m["auto_tried"])
     where = f"{m['batch_size']} images of {m['resolution']} pixels a batch"
     rows = [
-        (f"the whole loop, with {m['augment'].replace('+', ', ')}, over bare forward, backward and update on random "
-         f"numbers: {m['model']}, {where}, {precision}",
-         f"{m['step_share']:.0%} ({loop:,.0f} of {bare:,.0f} images/s)", f"at least {promised['step_share']:.0%}"),
+        (
+            f"the whole loop, with {m['augment'].replace('+', ', ')}, over bare forward, backward and update on random "
+            f"numbers: {m['model']}, {where}, {precision}",
+            f"{m['step_share']:.0%} ({loop:,.0f} of {bare:,.0f} images/s)",
+            f"at least {promised['step_share']:.0%}",
+        ),
         ("the same loop in bf16 over fp32", f"{m['bf16_over_fp32']:.2f} times", ""),
-        ("the automatic precision, over the other one", tried, "never the slower, but for ties within "
-         f"{1 - promised['auto_over_other']:.0%}"),
-        *((f"a training step of {m['wide_model']} over the best matrix product of the same process, {kind}",
-           share(kind), f"at least {promised[f'matmul_share_{kind}']:.0%}{note}")
-          for kind, note in (("fp32", ""), ("bf16", ", where the processor has units for it"))),
-        (f"peak memory of training {m['model']}, {where}, all included", f"{m['peak_gb']:.2f} GB on {m['peak_data']}",
-         f"at most {promised['peak_gb']} GB"),
-        (f"the loop over one with torch's DataLoader and torchvision's transforms ({m['dataloader_workers']} workers, "
-         "the best number here)", f"{m['over_dataloader']:.1f} times", ""),
-        ("the loop over one in the paper's manner: fp32, the same DataLoader, loss and accuracy read at every step",
-         f"{m['over_paper_loop']:.1f} times", ""),
-    ]  # fmt: skip
+        (
+            "the automatic precision, over the other one",
+            tried,
+            f"never the slower, but for ties within {1 - promised['auto_over_other']:.0%}",
+        ),
+        *(
+            (
+                f"a training step of {m['wide_model']} over the best matrix product of the same process, {kind}",
+                share(kind),
+                f"at least {promised[f'matmul_share_{kind}']:.0%}{note}",
+            )
+            for kind, note in (("fp32", ""), ("bf16", ", where the processor has units for it"))
+        ),
+        (
+            f"peak memory of training {m['model']}, {where}, all included",
+            f"{m['peak_gb']:.2f} GB on {m['peak_data']}",
+            f"at most {promised['peak_gb']} GB",
+        ),
+        (
+            "the loop over one with torch's DataLoader and torchvision's transforms "
+            f"({m['dataloader_workers']} workers, the best number here)",
+            f"{m['over_dataloader']:.1f} times",
+            "",
+        ),
+        (
+            "the loop over one in the paper's manner: fp32, the same DataLoader, loss and accuracy read at every step",
+            f"{m['over_paper_loop']:.1f} times",
+            "",
+        ),
+    ]
     idle = "idle" if m["idle"] else f"not idle, with a load of {m['load_before']:.1f}: take these as provisional"
     lines = ["| | measured | promised |", "|---|---|---|", *(f"| {' | '.join(row)} |" for row in rows), ""]
-    lines.append(f"{m['hardware']}, {m['threads']} threads, torch {m['torch']}, {m['date'][:10]}. Medians of "
-                 f"{m['rounds']} rounds that took turns in one process; the machine was {idle}.")  # fmt: skip
+    lines.append(
+        f"{m['hardware']}, {m['threads']} threads, torch {m['torch']}, {m['date'][:10]}. Medians of "
+        f"{m['rounds']} rounds that took turns in one process; the machine was {idle}."
+    )
     return "\n".join(lines)
 
 

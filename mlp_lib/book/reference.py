@@ -3,6 +3,7 @@
 Each function returns MyST: the library from its sources (read, not imported, so no torch), the command line from the
 commands themselves, the schemas of runs and records from their pydantic fields. The pages in book/ include them.
 """
+
 import ast
 import inspect
 import re
@@ -138,8 +139,14 @@ def _fields(model) -> str:
     for name, field in model.model_fields.items():
         default = "required" if field.is_required() else f"`{_number(field.default)}`"
         bounds = ", ".join(_bound(part) for part in field.metadata)
-        rows.append((f"`{name}`", f"`{_type(field.annotation)}`{f', {bounds}' if bounds else ''}", default,
-                     prose(field.description or "")))  # fmt: skip
+        rows.append(
+            (
+                f"`{name}`",
+                f"`{_type(field.annotation)}`{f', {bounds}' if bounds else ''}",
+                default,
+                prose(field.description or ""),
+            )
+        )
     return table(("field", "type", "default", "meaning"), rows)
 
 

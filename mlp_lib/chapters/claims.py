@@ -3,6 +3,7 @@
 What the paper claims stands in data/paper/claims.csv. A claim whose chapter does not exist yet has no rule: it gets one
 with its chapter, and is "not tested" until then.
 """
+
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -136,10 +137,16 @@ def summary(verdict: Verdict) -> dict[str, Any]:
     """A verdict as plain values, for JSON; estimate, interval and n are those of `comparison`, on which it hangs."""
     c = claim(verdict.claim)
     return {
-        "claim": c.number, "text": c.text, "verdict": verdict.verdict, "comparison": verdict.comparison or None,
-        **_plain(verdict.weakest), "unit": c.unit, "scale": verdict.scale, "chapter": c.chapter,
+        "claim": c.number,
+        "text": c.text,
+        "verdict": verdict.verdict,
+        "comparison": verdict.comparison or None,
+        **_plain(verdict.weakest),
+        "unit": c.unit,
+        "scale": verdict.scale,
+        "chapter": c.chapter,
         "parts": {name: _plain(part) for name, part in verdict.parts.items()},
-    }  # fmt: skip
+    }
 
 
 def _plain(part: Estimate | None) -> dict[str, Any]:

@@ -49,8 +49,11 @@ class Chapter:
     @property
     def command(self) -> str:
         """The command line, for a shell, that trains the same runs."""
-        given = [f"--set {shlex.quote(f'{name}={_written(value)}')}"
-                 for name, value in self.parameters.changes.items() if value is not None]  # fmt: skip
+        given = [
+            f"--set {shlex.quote(f'{name}={_written(value)}')}"
+            for name, value in self.parameters.changes.items()
+            if value is not None
+        ]
         return " ".join(["python -m mlp_lib study", self.study.NAME, "--preset", self.preset, *given])
 
     def plan(self) -> studies.Plan:
@@ -150,9 +153,10 @@ def notebook_values(namespace: dict[str, Any]) -> dict[str, Any]:
     which papermill injected without the chapter knowing it is found, and refused, instead of ignored.
     """
     return {
-        k: v for k, v in namespace.items()
+        k: v
+        for k, v in namespace.items()
         if not k.startswith("_") and k not in _KERNEL_NAMES and not isinstance(v, ModuleType) and not callable(v)
-    }  # fmt: skip
+    }
 
 
 def check_parameters(namespace: dict[str, Any], **kinds: type) -> Parameters:
@@ -177,6 +181,8 @@ def open_chapter(name: str, namespace: dict[str, Any], store: Store | None = Non
     chapter = Chapter(study, parameters, preset, store)
     if parameters.preset == "auto" and chapter.changed:
         if not study.collect(grid, studies.from_records(store)).sufficient:
-            print(f"preset auto: no preset has the records for these parameters, so {preset} is taken; "
-                  f"name another for another size: {', '.join(study.PRESETS)}")  # fmt: skip
+            print(
+                f"preset auto: no preset has the records for these parameters, so {preset} is taken; "
+                f"name another for another size: {', '.join(study.PRESETS)}"
+            )
     return chapter

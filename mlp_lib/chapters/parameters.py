@@ -75,7 +75,9 @@ def validated(kind: type[Parameters], values: dict[str, Any]) -> Parameters:
             raise UserError(f"unknown parameter {name!r}; this chapter takes: {allowed}") from None
         if first["type"] == "tuple_type":
             text = first["input"]
-            raise UserError(f"parameter {name}={text!r}: give a list, as -y \"{name}: [{text}]\" to papermill, or "
-                            f"--set \"{name}=[{text}]\" on the command line") from None  # fmt: skip
+            raise UserError(
+                f'parameter {name}={text!r}: give a list, as -y "{name}: [{text}]" to papermill, or '
+                f'--set "{name}=[{text}]" on the command line'
+            ) from None
         message = first["msg"][0].lower() + first["msg"][1:]
         raise UserError(f"parameter {name}={first['input']!r}: {message}") from None

@@ -1,7 +1,5 @@
 """Recipes that several chapters share: the paper's augmentation, the usual ResNet18."""
 
-
-
 from mlp_lib.datasets import facts
 
 PAPER_AUGMENT = "flip+crop+mixup"  # paper section 4: flips, random resized crops, MixUp
@@ -14,8 +12,17 @@ def augment_for(dataset: str, augment: str) -> str:
         parts.remove("flip")
     return "+".join(parts) or "none"
 
+
 # The usual recipe of a ResNet18 on CIFAR. Table 1 of the paper has one; how that was trained is not known to us.
 RESNET18 = (
-    ("model", "ResNet18"), ("augment", "flip+pad"), ("optimizer", "sgd"), ("lr", 0.1), ("momentum", 0.9),
-    ("weight_decay", 5e-4), ("schedule", "cosine"), ("label_smoothing", 0.0), ("batch_size", 256), ("epochs", 200),
-)  # fmt: skip
+    ("model", "ResNet18"),
+    ("augment", "flip+pad"),
+    ("optimizer", "sgd"),
+    ("lr", 0.1),
+    ("momentum", 0.9),
+    ("weight_decay", 5e-4),
+    ("schedule", "cosine"),
+    ("label_smoothing", 0.0),
+    ("batch_size", 256),
+    ("epochs", 200),
+)

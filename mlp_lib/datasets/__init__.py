@@ -17,6 +17,18 @@ from mlp_lib.datasets.sets import (
 from mlp_lib.datasets.splits import split_indices
 
 __all__ = [
-    "FACTS", "Facts", "ImageSet", "at_hand", "canonical_name", "data_root", "facts", "fetch", "load",
-    "pixel_permutation", "resize", "resolved", "split_indices", "train_count",
-]  # fmt: skip
+    "FACTS",
+    "Facts",
+    "ImageSet",
+    "at_hand",
+    "canonical_name",
+    "data_root",
+    "facts",
+    "fetch",
+    "load",
+    "pixel_permutation",
+    "resize",
+    "resolved",
+    "split_indices",
+    "train_count",
+]

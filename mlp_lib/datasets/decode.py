@@ -90,9 +90,15 @@ _FILES = ("train-images", "train-labels", "test-images", "test-labels")
 
 
 def decode(
-    folder: Path, signature: str, train: Source, test: Source, classes: Sequence[str],
-    open_image: Callable[[str], IO[bytes]], pixels: int, title: str,
-) -> Arrays:  # fmt: skip
+    folder: Path,
+    signature: str,
+    train: Source,
+    test: Source,
+    classes: Sequence[str],
+    open_image: Callable[[str], IO[bytes]],
+    pixels: int,
+    title: str,
+) -> Arrays:
     """Decode every image into `folder` and return the set: colour, the centred square, `pixels` a side by Lanczos.
 
     An image of that size is kept as it is. A call that is killed leaves nothing that `read` would take; of two calls
@@ -111,8 +117,14 @@ def decode(
                 count += len(source.names)
             arrays = [np.load(folder / f"{name}.npy", mmap_mode="c", allow_pickle=False) for name in _FILES]
             mean, std = statistics(arrays[0])
-            index = {"version": VERSION, "signature": signature, "fingerprint": fingerprint(arrays),
-                     "classes": list(classes), "mean": mean, "std": std}  # fmt: skip
+            index = {
+                "version": VERSION,
+                "signature": signature,
+                "fingerprint": fingerprint(arrays),
+                "classes": list(classes),
+                "mean": mean,
+                "std": std,
+            }
             part = folder / "index.json.part"
             part.write_text(json.dumps(index, indent=1))
             os.replace(part, folder / "index.json")
@@ -138,7 +150,14 @@ def _pixels(name: str, open_image, pixels: int, title: str) -> np.ndarray:
     try:
         with open_image(name) as file, Image.open(file) as image:
             square = ImageOps.fit(image.convert("RGB"), (pixels, pixels), Image.Resampling.LANCZOS)
-    except (OSError, SyntaxError, ValueError, EOFError, struct.error, zipfile.BadZipFile,
-            Image.DecompressionBombError) as error:  # Pillow raises SyntaxError for a broken PNG  # fmt: skip
+    except (
+        OSError,
+        SyntaxError,
+        ValueError,
+        EOFError,
+        struct.error,
+        zipfile.BadZipFile,
+        Image.DecompressionBombError,
+    ) as error:  # Pillow raises SyntaxError for a broken PNG
         raise UserError(f"{title}: {name} cannot be decoded ({error}); replace it or take it out") from error
     return np.asarray(square).transpose(2, 0, 1)  # (3, pixels, pixels)

@@ -165,8 +165,9 @@ def _npz_parts(name: Name, root: Path) -> tuple[_Part, _Part]:
     if train.shape[1:] != test.shape[1:]:
         raise UserError(f"{test_path}: images of {test.shape[1:]}, but those of train.npz are {train.shape[1:]}")
     if test.labels.max() > train.labels.max():
-        raise UserError(f"{test_path}: label {test.labels.max()} does not occur in train.npz, which ends at "
-                        f"{train.labels.max()}")  # fmt: skip
+        raise UserError(
+            f"{test_path}: label {test.labels.max()} does not occur in train.npz, which ends at {train.labels.max()}"
+        )
     return train, test
 
 
@@ -197,7 +198,7 @@ def _class_names(path: Path, count: int) -> tuple[str, ...]:
         raise UserError(f"{path} cannot be read as JSON: {error}") from error
     names = content.get("words") if isinstance(content, dict) else content
     if not isinstance(names, list) or len(names) != count or not all(isinstance(n, str) for n in names):
-        raise UserError(f"{path} must be a list of {count} names, one a class, or hold one under \"words\"")
+        raise UserError(f'{path} must be a list of {count} names, one a class, or hold one under "words"')
     return tuple(names)
 
 
@@ -261,6 +262,12 @@ def _read_folder(name: Name, root: Path) -> Arrays:
     if (arrays := decode.read(target, listing.signature)) is not None:
         return arrays
     return decode.decode(
-        target, listing.signature, listing.train, listing.test, listing.classes, lambda path: open(path, "rb"),
-        name.side, f"folder:{name.path}",
-    )  # fmt: skip
+        target,
+        listing.signature,
+        listing.train,
+        listing.test,
+        listing.classes,
+        lambda path: open(path, "rb"),
+        name.side,
+        f"folder:{name.path}",
+    )

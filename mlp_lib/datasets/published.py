@@ -271,10 +271,15 @@ def _decode_tiny(root: Path, title: str) -> None:
         rows = [line.split("\t") for line in archive.read(f"{top}/val/val_annotations.txt").decode().splitlines()]
         val = sorted(((f"{top}/val/images/{row[0]}", labels[row[1]]) for row in rows), key=lambda v: _number(v[0]))
         decode.decode(
-            root / TINY_DECODED, TINY.md5, Source(*zip(*train, strict=True)), Source(*zip(*val, strict=True)),
-            [words[wnid].split(",")[0] for wnid in ids], lambda name: io.BytesIO(archive.read(name)),
-            FACTS["tinyimagenet"].resolution, title,
-        )  # fmt: skip
+            root / TINY_DECODED,
+            TINY.md5,
+            Source(*zip(*train, strict=True)),
+            Source(*zip(*val, strict=True)),
+            [words[wnid].split(",")[0] for wnid in ids],
+            lambda name: io.BytesIO(archive.read(name)),
+            FACTS["tinyimagenet"].resolution,
+            title,
+        )
 
 
 def _number(name: str) -> int:
@@ -283,10 +288,18 @@ def _number(name: str) -> int:
 
 
 _READERS: dict[str, Callable[[str, Path], Arrays]] = {
-    "digits": _digits, "shapes": _shapes, "cifar10": _cifar, "cifar100": _cifar, "fashion-mnist": _fashion_mnist,
-    "stl10": _stl10, "tinyimagenet": _tinyimagenet,
-}  # fmt: skip
+    "digits": _digits,
+    "shapes": _shapes,
+    "cifar10": _cifar,
+    "cifar100": _cifar,
+    "fashion-mnist": _fashion_mnist,
+    "stl10": _stl10,
+    "tinyimagenet": _tinyimagenet,
+}
 _FETCHERS = {
-    "cifar10": _archive_fetcher, "cifar100": _archive_fetcher, "stl10": _archive_fetcher,
-    "fashion-mnist": _fashion_fetcher, "tinyimagenet": _tiny_fetcher,
-}  # fmt: skip
+    "cifar10": _archive_fetcher,
+    "cifar100": _archive_fetcher,
+    "stl10": _archive_fetcher,
+    "fashion-mnist": _fashion_fetcher,
+    "tinyimagenet": _tiny_fetcher,
+}

@@ -3,6 +3,7 @@
 Everything here is numpy: uint8 images (N, C, H, W) and int64 labels. torch, torchvision, Pillow and scikit-learn are
 imported inside the functions that need them, so that reading records stays quick. Image sets live under `data_root()`.
 """
+
 import functools
 import os
 from dataclasses import dataclass, replace
@@ -17,9 +18,21 @@ from mlp_lib.errors import UserError
 from mlp_lib.paths import REPOSITORY
 
 __all__ = [
-    "FACTS", "Facts", "ImageSet", "at_hand", "canonical_name", "data_root", "facts", "fetch", "load",
-    "pixel_permutation", "resize", "resolved", "split_indices", "train_count",
-]  # fmt: skip
+    "FACTS",
+    "Facts",
+    "ImageSet",
+    "at_hand",
+    "canonical_name",
+    "data_root",
+    "facts",
+    "fetch",
+    "load",
+    "pixel_permutation",
+    "resize",
+    "resolved",
+    "split_indices",
+    "train_count",
+]
 
 KEPT_PIXELS = 2**26  # of sets that `load` keeps: 64 MB
 

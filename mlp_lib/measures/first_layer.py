@@ -43,9 +43,11 @@ def _first_layer_maps(model: nn.Module, run) -> np.ndarray:
 def _spread(maps: np.ndarray, side: int) -> dict[str, float]:
     entropy, radius = locality(maps, side)
     return {
-        "entropy_mean": float(entropy.mean()), "entropy_std": float(entropy.std()),
-        "radius_mean": float(radius.mean()), "radius_std": float(radius.std()),
-    }  # fmt: skip
+        "entropy_mean": float(entropy.mean()),
+        "entropy_std": float(entropy.std()),
+        "radius_mean": float(radius.mean()),
+        "radius_std": float(radius.std()),
+    }
 
 
 def locality(maps: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray]:

@@ -97,24 +97,34 @@ def fit_logistic(features: Tensor, labels: Tensor, num_classes: int, strength: f
     both.requires_grad_()
     # torch's own L-BFGS: it stays on the device, and its products of short vectors are not spread over threads.
     solver = torch.optim.LBFGS(
-        [both], max_iter=MAX_ITERATIONS, tolerance_grad=SMALL_GRADIENT, tolerance_change=1e-12, history_size=20,
+        [both],
+        max_iter=MAX_ITERATIONS,
+        tolerance_grad=SMALL_GRADIENT,
+        tolerance_change=1e-12,
+        history_size=20,
         line_search_fn="strong_wolfe",
-    )  # fmt: skip
+    )
     solver.step(objective)
     loss = objective().item()
     both, gradient = both.detach(), both.grad
     weight = basis @ (scale * both[:-1])
     bias = both[-1] - mean @ weight
     return Fit(
-        weight.cpu().double().numpy(), bias.cpu().double().numpy(), loss,
-        gradient.abs().max().item() <= 10 * SMALL_GRADIENT, solver.state[solver.param_groups[0]["params"][0]]["n_iter"],
-    )  # fmt: skip
+        weight.cpu().double().numpy(),
+        bias.cpu().double().numpy(),
+        loss,
+        gradient.abs().max().item() <= 10 * SMALL_GRADIENT,
+        solver.state[solver.param_groups[0]["params"][0]]["n_iter"],
+    )
 
 
 def probe(
-    train: tuple[Tensor, Tensor], val: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor], num_classes: int,
+    train: tuple[Tensor, Tensor],
+    val: tuple[Tensor, Tensor],
+    test: tuple[Tensor, Tensor],
+    num_classes: int,
     strengths: Sequence[float] = STRENGTHS,
-) -> Probe:  # fmt: skip
+) -> Probe:
     """Fit at each strength, keep the one of the best validation accuracy (the stronger of equals), test it once.
 
     train, val, test: (features (N, m), labels (N,)) each. Features are standardised by the training part's mean and
@@ -133,9 +143,13 @@ def probe(
     best = max(range(len(tried)), key=lambda i: (tried[i][0], -i))
     score, fit = tried[best]
     return Probe(
-        ordered[best], best in (0, len(ordered) - 1), _accuracy(fit, *parts[0]), score, _accuracy(fit, *parts[2]),
+        ordered[best],
+        best in (0, len(ordered) - 1),
+        _accuracy(fit, *parts[0]),
+        score,
+        _accuracy(fit, *parts[2]),
         fit.converged,
-    )  # fmt: skip
+    )
 
 
 def _accuracy(fit: Fit, features: Tensor, labels: Tensor) -> float:
@@ -153,8 +167,15 @@ def linear_probe(model: nn.Module, run, data: Data, target: str) -> dict[str, An
     own, others = facts(run.dataset).channels, facts(target).channels
     if own != others:
         raise UserError(f"a model of {run.dataset} sees {own} channels, and {target} has {others}; probe another set")
-    seen = make_run(model=run.model, **{k: v for k, v in run.model_options.items() if v is not None}, dataset=target,
-                    resolution=run.pixels, permute_seed=run.permute_seed, batch_size=2, steps=1)  # fmt: skip
+    seen = make_run(
+        model=run.model,
+        **{k: v for k, v in run.model_options.items() if v is not None},
+        dataset=target,
+        resolution=run.pixels,
+        permute_seed=run.permute_seed,
+        batch_size=2,
+        steps=1,
+    )
     read = loaders.load_data(seen, data.mean.device)
     parts = [(features_of(model, read, split), split.labels) for split in (read.train, read.val, read.test)]
     if read.mean.is_mps:  # which knows no eigenvectors

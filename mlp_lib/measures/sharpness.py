@@ -142,8 +142,12 @@ def sharpness(model: nn.Module, run, data: Data) -> dict[str, Any]:
     start = torch.randn(size, generator=torch.Generator().manual_seed(stream_seed(run.seed, "direction")))
     with torch.enable_grad():
         found = top_eigenvalue(curvature(model, images, targets), start.to(device))
-    return {"top_eigenvalue": found.value, "residual": found.residual, "products": found.products,
-            "examples": len(images)}  # fmt: skip
+    return {
+        "top_eigenvalue": found.value,
+        "residual": found.residual,
+        "products": found.products,
+        "examples": len(images),
+    }
 
 
 def gradient_noise(model: nn.Module, run, data: Data) -> dict[str, Any]:
@@ -154,8 +158,13 @@ def gradient_noise(model: nn.Module, run, data: Data) -> dict[str, Any]:
     model.eval()
     with torch.enable_grad():
         found = noise(gradients(model, (_examples(run, data, index) for index in drawn)), NOISE_BATCH)
-    return {"noise_scale": found.scale, "gradient_square": found.gradient_square, "variance": found.variance,
-            "batch": NOISE_BATCH, "batches": NOISE_BATCHES}  # fmt: skip
+    return {
+        "noise_scale": found.scale,
+        "gradient_square": found.gradient_square,
+        "variance": found.variance,
+        "batch": NOISE_BATCH,
+        "batches": NOISE_BATCHES,
+    }
 
 
 def _draw(run, stream: str, count: int) -> Tensor:

@@ -3,6 +3,7 @@
 The path to a figure goes through the record, so a measure returns what a figure needs and no more: statistics over
 all units, pictures of at most 64.
 """
+
 from collections.abc import Callable
 from functools import partial
 from typing import Any

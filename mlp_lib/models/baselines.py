@@ -33,9 +33,15 @@ class CNN(nn.Module):
     """
 
     def __init__(
-        self, width: int, num_classes: int, resolution: int, *, channels: int = 3, activation: str = "relu",
+        self,
+        width: int,
+        num_classes: int,
+        resolution: int,
+        *,
+        channels: int = 3,
+        activation: str = "relu",
         norm: str = "batch",
-    ):  # fmt: skip
+    ):
         super().__init__()
         if resolution < 8:
             raise UserError(f"resolution={resolution}: the CNN halves its input three times and needs at least 8")
@@ -116,9 +122,14 @@ def _vit(arch: Architecture, num_classes: int, resolution: int, channels: int) -
     from timm.models.vision_transformer import VisionTransformer
 
     body = VisionTransformer(
-        img_size=resolution, patch_size=arch.patch, in_chans=channels, num_classes=0, embed_dim=arch.width,
-        depth=arch.depth, num_heads=arch.heads,
-    )  # fmt: skip
+        img_size=resolution,
+        patch_size=arch.patch,
+        in_chans=channels,
+        num_classes=0,
+        embed_dim=arch.width,
+        depth=arch.depth,
+        num_heads=arch.heads,
+    )
     for block in body.blocks:  # plain products: fused kernels need not repeat their gradients to the bit on a GPU,
         block.attn.fused_attn = False  # and timm's choice between the two hangs on the environment
     model = Headed(body, "patch_embed.proj", arch.width, num_classes)
@@ -133,9 +144,14 @@ def _mixer(arch: Architecture, num_classes: int, resolution: int, channels: int)
     from timm.models.mlp_mixer import MlpMixer
 
     body = MlpMixer(
-        num_classes=0, img_size=resolution, in_chans=channels, patch_size=arch.patch, num_blocks=arch.depth,
-        embed_dim=arch.width, mlp_ratio=(0.5, 4.0),
-    )  # fmt: skip
+        num_classes=0,
+        img_size=resolution,
+        in_chans=channels,
+        patch_size=arch.patch,
+        num_blocks=arch.depth,
+        embed_dim=arch.width,
+        mlp_ratio=(0.5, 4.0),
+    )
     model = Headed(body, "stem.proj", arch.width, num_classes)
     nn.init.zeros_(model.linear_out.weight)
     nn.init.zeros_(model.linear_out.bias)

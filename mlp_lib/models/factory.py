@@ -1,4 +1,5 @@
 """`build`, the one way to make any model of the study, and what can be asked of a model."""
+
 import torch
 from torch import nn
 
@@ -9,9 +10,15 @@ from mlp_lib.records import architectures
 
 
 def build(
-    name: str, num_classes: int, resolution: int, *, channels: int = 3, dropout: float = 0.0,
-    expansion: int | None = None, **options,
-) -> nn.Module:  # fmt: skip
+    name: str,
+    num_classes: int,
+    resolution: int,
+    *,
+    channels: int = 3,
+    dropout: float = 0.0,
+    expansion: int | None = None,
+    **options,
+) -> nn.Module:
     """Make a model by name, initialised from torch's current random state (MLPs and the CNN by torch's defaults).
 
     Args:
@@ -40,9 +47,14 @@ def build(
     if expansion is not None and not resolved["bottleneck"]:
         raise UserError("expansion needs bottleneck=True")
     return MLP(
-        arch.depth, arch.width, channels * resolution**2, num_classes,
-        expansion=expansion or arch.expansion, dropout=dropout, **resolved,
-    )  # fmt: skip
+        arch.depth,
+        arch.width,
+        channels * resolution**2,
+        num_classes,
+        expansion=expansion or arch.expansion,
+        dropout=dropout,
+        **resolved,
+    )
 
 
 def build_for(run) -> nn.Module:

@@ -14,7 +14,19 @@ from mlp_lib.plots.style import FAMILY_COLOURS, WIDTH, image_grid, shown, use_st
 from mlp_lib.plots.tables import equal_precision, table_of_cells, table_of_choices, table_of_plan, table_of_precision
 
 __all__ = [
-    "FAMILY_COLOURS", "WIDTH", "equal_precision", "error_against_compute", "first_layers", "gain_at_equal_epochs",
-    "image_grid", "shown", "table_of_cells", "table_of_choices", "table_of_plan", "table_of_precision",
-    "train_test_gap", "training_length", "use_style",
-]  # fmt: skip
+    "FAMILY_COLOURS",
+    "WIDTH",
+    "equal_precision",
+    "error_against_compute",
+    "first_layers",
+    "gain_at_equal_epochs",
+    "image_grid",
+    "shown",
+    "table_of_cells",
+    "table_of_choices",
+    "table_of_plan",
+    "table_of_precision",
+    "train_test_gap",
+    "training_length",
+    "use_style",
+]

@@ -73,13 +73,21 @@ def error_against_compute(curves: pd.DataFrame) -> Figure:
     lines, ends = _comparable(rows)
     for (family, augmented), part in lines.groupby(["family", "augmented"], sort=False):
         mean = part.groupby("compute")["error"].mean()
-        axis.plot(mean.index, mean, color=FAMILY_COLOURS[family], ls="-" if augmented else "--", marker="o",
-                  markersize=3, label=f"{family}{', augmented' if augmented else ''}")  # fmt: skip
+        axis.plot(
+            mean.index,
+            mean,
+            color=FAMILY_COLOURS[family],
+            ls="-" if augmented else "--",
+            marker="o",
+            markersize=3,
+            label=f"{family}{', augmented' if augmented else ''}",
+        )
     for (family, augmented), part in ends.groupby(["family", "augmented"], sort=False):
         name = f"{family}{', augmented' if augmented else ''}"
         axis.plot(part["compute"], part["error"], color=FAMILY_COLOURS[family], label=_end_label(name, part), **END)
-    axis.set(xscale="log", yscale="log", xlabel="training FLOPs (multiplications + additions)",
-             ylabel="validation error (%)")  # fmt: skip
+    axis.set(
+        xscale="log", yscale="log", xlabel="training FLOPs (multiplications + additions)", ylabel="validation error (%)"
+    )
     axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     if axis.lines:
@@ -134,8 +142,16 @@ def train_test_gap(frame: pd.DataFrame) -> Figure:
         axis.plot([train.mean, test.mean], [y, y], color=colour, lw=2, ls="-" if augmented else "--", zorder=1)
         for estimate, face in ((train, "white"), (test, colour)):
             low, high = estimate.interval or (estimate.mean, estimate.mean)
-            axis.errorbar(estimate.mean, y, xerr=[[estimate.mean - low], [high - estimate.mean]], color=colour,
-                          marker="o", mfc=face, capsize=3, lw=1)  # fmt: skip
+            axis.errorbar(
+                estimate.mean,
+                y,
+                xerr=[[estimate.mean - low], [high - estimate.mean]],
+                color=colour,
+                marker="o",
+                mfc=face,
+                capsize=3,
+                lw=1,
+            )
     axis.set_yticks(range(len(cells)), [f"{family}{', augmented' if a else ''}" for (a, family), _ in cells])
     axis.invert_yaxis()
     axis.set_xlabel("top-1 accuracy (%): hollow on training images, filled on test images")

@@ -13,9 +13,14 @@ from matplotlib.ticker import FuncFormatter
 from mlp_lib.stats.intervals import t_interval
 
 FAMILY_COLOURS = {  # apart for colour-blind readers too
-    "S-MLP": "#4477AA", "B-MLP": "#CC6677", "CNN": "#228833", "ResNet18": "#332288", "ViT": "#CCBB44",
-    "Mixer": "#66CCEE", "CNN without norm": "#AA3377",
-}  # fmt: skip
+    "S-MLP": "#4477AA",
+    "B-MLP": "#CC6677",
+    "CNN": "#228833",
+    "ResNet18": "#332288",
+    "ViT": "#CCBB44",
+    "Mixer": "#66CCEE",
+    "CNN without norm": "#AA3377",
+}
 DASHES = 3.0  # length of a line in a legend, in letters: enough to tell dashed from solid
 END = dict(marker="*", ms=11, mfc="white", ls="")  # of a training from which no shorter one can be read
 WIDTH = 7.0  # inches, the text's width
@@ -25,13 +30,22 @@ UNBROKEN = re.compile(r"\[[^\]]*\]|\S*-\S*")  # an interval, a name with a hyphe
 def use_style() -> None:
     """Set the book's figure style; call once a notebook, after its parameters."""
     sns.set_theme(
-        context="notebook", style="ticks", font_scale=0.9,
+        context="notebook",
+        style="ticks",
+        font_scale=0.9,
         rc={
-            "figure.dpi": 110, "savefig.bbox": "tight", "axes.spines.top": False, "axes.spines.right": False,
-            "axes.grid": True, "grid.color": "#e5e5e5", "grid.linewidth": 0.7, "legend.frameon": False,
-            "lines.linewidth": 1.8, "figure.constrained_layout.use": True,
+            "figure.dpi": 110,
+            "savefig.bbox": "tight",
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.grid": True,
+            "grid.color": "#e5e5e5",
+            "grid.linewidth": 0.7,
+            "legend.frameon": False,
+            "lines.linewidth": 1.8,
+            "figure.constrained_layout.use": True,
         },
-    )  # fmt: skip
+    )
 
 
 def plain_log_axis(axis) -> None:

@@ -122,10 +122,14 @@ def table_of_choices(cells: Sequence) -> pd.DataFrame:
             for lr, value, status in zip(grid["lr"], grid["val_top1"], grid["status"], strict=True)
         }
         rows.append(
-            {"model": cell.model, "augmentation": "no" if cell.augment == "none" else "yes", **scores,
-             "chosen": f"{cell.choice.lr:g}" if cell.choice.final else "open",
-             "at edge": "yes" if cell.choice.at_edge else "no"}
-        )  # fmt: skip
+            {
+                "model": cell.model,
+                "augmentation": "no" if cell.augment == "none" else "yes",
+                **scores,
+                "chosen": f"{cell.choice.lr:g}" if cell.choice.final else "open",
+                "at edge": "yes" if cell.choice.at_edge else "no",
+            }
+        )
     table = pd.DataFrame(rows)
     lrs = sorted((c for c in table if c not in ("model", "augmentation", "chosen", "at edge")), key=float)
     return table[["model", "augmentation", *lrs, "chosen", "at edge"]].fillna("")

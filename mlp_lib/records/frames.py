@@ -1,4 +1,5 @@
 """Records as data frames: a row a run, learning curves, measures, accuracy by seed."""
+
 from typing import Any
 
 import pandas as pd

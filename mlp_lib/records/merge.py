@@ -1,4 +1,5 @@
 """`merge`: records made elsewhere, brought into a store."""
+
 from pathlib import Path
 
 from mlp_lib.errors import UserError

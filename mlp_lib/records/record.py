@@ -100,7 +100,5 @@ def read_records(folder: Path, pattern: str = "*.json") -> dict[Path, Record]:
     raise UserError(f"records in {folder} keep changing while they are read ({new[0].name}); try again, or delete it")
 
 
-
-
 def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,4 +1,5 @@
 """`Store`: a folder of records, one small JSON file each, made to be committed."""
+
 import os
 from collections.abc import Iterable, Iterator
 from functools import cached_property

@@ -233,8 +233,10 @@ def ratios_in_words(frame: pd.DataFrame, family: str) -> str:
     """A family's compute ratio at each of the `levels`, for a sentence: "8 [7, 9] n=3 at 48.0%, 4 ... at 50.1%"."""
     texts = [
         f"{ratio_text(worth)} at {level:.1f}%"
-        for share, level in levels(frame).items() for worth in worths(frame, share) if worth.family == family
-    ]  # fmt: skip
+        for share, level in levels(frame).items()
+        for worth in worths(frame, share)
+        if worth.family == family
+    ]
     return ", ".join(texts) or "not run"
 
 

@@ -88,10 +88,20 @@ def ensure(
     todo, finished = missing(runs, store, measures), True
     if train and todo:
         if progress and (again := sum(store.has(run) for run in todo)):
-            print(f"{again} recorded runs are trained again, for measures or for what starts from them: "
-                  "their weights are not at hand")  # fmt: skip
-        finished = run_all(todo, store, measures=measures, budget_minutes=budget_minutes, how=how, workers=workers,
-                           progress=progress, wanted=runs)  # fmt: skip
+            print(
+                f"{again} recorded runs are trained again, for measures or for what starts from them: "
+                "their weights are not at hand"
+            )
+        finished = run_all(
+            todo,
+            store,
+            measures=measures,
+            budget_minutes=budget_minutes,
+            how=how,
+            workers=workers,
+            progress=progress,
+            wanted=runs,
+        )
     if train and measures and finished:  # after a stop, kept weights wait for the next call as what is left to train
         _measure_kept(runs, store, measures, deadline)
     rows = []
@@ -124,11 +134,15 @@ def check_images(runs: Iterable[Run], store: Store) -> None:
     numbers would be shown for others. The project's own sets are checked when they are read."""
     recorded = {
         (run.dataset, record.data): run.key
-        for run in with_parents(runs).values() if is_user_set(run.dataset) and run.dataset not in FACTS
-        for record in store.replicates(run) if record.data
-    }  # fmt: skip
+        for run in with_parents(runs).values()
+        if is_user_set(run.dataset) and run.dataset not in FACTS
+        for record in store.replicates(run)
+        if record.data
+    }
     found = {dataset: load(dataset).fingerprint for dataset in {name for name, _ in recorded} if at_hand(dataset)}
     for (dataset, data), key in recorded.items():
         if found.get(dataset, data) != data:
-            raise UserError(f"the images of {dataset} are not those that run {key} was trained on; give them another "
-                            "name, or keep their records in another folder (--out)")  # fmt: skip
+            raise UserError(
+                f"the images of {dataset} are not those that run {key} was trained on; give them another "
+                "name, or keep their records in another folder (--out)"
+            )

@@ -1,4 +1,5 @@
 """`execute`: train one run in this process, or several side by side, and write down what came of it."""
+
 import hashlib
 import platform
 import time
@@ -124,12 +125,21 @@ def _execute(
                 if outcome.status == "paused":
                     continue
                 record = Record(
-                    status=outcome.status, metrics=outcome.metrics, curve=outcome.curve, steps=outcome.step,
-                    seconds=round(outcome.seconds, 2), images_per_second=round(outcome.images_per_second, 1),
-                    device=outcome.device, precision=outcome.precision, threads=outcome.threads,
-                    accumulate=outcome.accumulate, together=outcome.together, data=outcome.fingerprint,
-                    **facts[run.key], **_environment(device),
-                )  # fmt: skip
+                    status=outcome.status,
+                    metrics=outcome.metrics,
+                    curve=outcome.curve,
+                    steps=outcome.step,
+                    seconds=round(outcome.seconds, 2),
+                    images_per_second=round(outcome.images_per_second, 1),
+                    device=outcome.device,
+                    precision=outcome.precision,
+                    threads=outcome.threads,
+                    accumulate=outcome.accumulate,
+                    together=outcome.together,
+                    data=outcome.fingerprint,
+                    **facts[run.key],
+                    **_environment(device),
+                )
                 path = store.add(record)
                 results[run.key] = Result(record, path, outcome.step)
                 if outcome.status == "ok":
@@ -144,11 +154,19 @@ def _execute(
                 if results[run.key].record is None:
                     store.add(
                         Record(
-                            status="failed", error=reason, steps=0, seconds=time.perf_counter() - started,
-                            images_per_second=0.0, device=how.device, precision=how.precision,
-                            threads=how.threads or 0, data="", **facts[run.key], **_environment(device),
+                            status="failed",
+                            error=reason,
+                            steps=0,
+                            seconds=time.perf_counter() - started,
+                            images_per_second=0.0,
+                            device=how.device,
+                            precision=how.precision,
+                            threads=how.threads or 0,
+                            data="",
+                            **facts[run.key],
+                            **_environment(device),
                         )
-                    )  # fmt: skip
+                    )
             raise
         for run, where, trained in to_measure:  # after all is stored: a measure that fails does not cost a training
             bare, _, step = results[run.key]

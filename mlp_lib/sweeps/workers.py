@@ -78,8 +78,14 @@ def run_all(
         stop.value = 1
 
     fractions: dict[str, float] = {}
-    bar = tqdm(total=sum(flops.values()) / 1e12, unit="TFLOP", disable=not progress, file=sys.stdout, mininterval=1,
-               bar_format="{l_bar}{bar:20}| {n:.3g}/{total:.3g} TFLOP [{elapsed}<{remaining}]{postfix}")  # fmt: skip
+    bar = tqdm(
+        total=sum(flops.values()) / 1e12,
+        unit="TFLOP",
+        disable=not progress,
+        file=sys.stdout,
+        mininterval=1,
+        bar_format="{l_bar}{bar:20}| {n:.3g}/{total:.3g} TFLOP [{elapsed}<{remaining}]{postfix}",
+    )
     # Thread limits must stand in the environment before a worker imports torch.
     limits = {name: str(how.threads) for name in THREAD_VARIABLES}
     with environment(**limits, **WAIT_POLICY), on_signal(halt), bar:
@@ -130,8 +136,10 @@ def run_all(
 
 def _say_busy(keys: Collection[str]) -> None:
     if keys:
-        print(f"{len(keys)} runs are left to another process that trains them, or what they start from "
-              f"({min(keys)} is one); run again when it is done")  # fmt: skip
+        print(
+            f"{len(keys)} runs are left to another process that trains them, or what they start from "
+            f"({min(keys)} is one); run again when it is done"
+        )
 
 
 def _run_here(todo, store: Store, how, measures, keep: dict, deadline: float | None, progress: bool) -> bool:
@@ -156,10 +164,11 @@ def _run_here(todo, store: Store, how, measures, keep: dict, deadline: float | N
                     continue
                 options = dict(
                     how=how._replace(threads=how.threads or costs.sensible_threads(first)),
-                    measures=applicable(measures, first), keep_epochs=epochs(first),
+                    measures=applicable(measures, first),
+                    keep_epochs=epochs(first),
                     on_progress=lambda step, total: bar.set_postfix_str(f"step {step:,} of {total:,}"),
                     should_stop=lambda: stop.is_set() or (deadline is not None and time.monotonic() > deadline),
-                )  # fmt: skip
+                )
                 try:
                     if len(runs) == 1:
                         results = [execute(first, store, again=first.key in recorded, **options)]
@@ -199,17 +208,20 @@ def _leave_with_parent() -> None:
         os._exit(1)
 
 
-def _work(
-    fields: dict, folder: str, how: tuple, measures: tuple[str, ...], keep: tuple[int, ...], again: bool
-) -> bool:
+def _work(fields: dict, folder: str, how: tuple, measures: tuple[str, ...], keep: tuple[int, ...], again: bool) -> bool:
     from mlp_lib.sweeps.execute import execute
     from mlp_lib.training.how import How
 
     run = Run.model_validate(fields, context={"stored": True})
     with _working:
         result = execute(
-            run, Store(folder), How(*how), measures=measures, keep_epochs=keep, again=again,
+            run,
+            Store(folder),
+            How(*how),
+            measures=measures,
+            keep_epochs=keep,
+            again=again,
             on_progress=lambda step, total: _reports.put((run.key, step / total)),
             should_stop=lambda: bool(_stop.value) or _orphaned.is_set(),
-        )  # fmt: skip
+        )
     return result.record is not None

@@ -8,6 +8,7 @@ The recipe is the paper's (section 4): random resized crop with scale 0.08 to 1 
 MixUp with alpha 0.8 and one lambda a batch, as the public code draws it. Padded crops are the usual CIFAR
 alternative. `apply` does the geometry; `mixup` is for the caller, who needs the targets at hand as well.
 """
+
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -108,9 +109,7 @@ def apply(images: Tensor, index: Tensor, draws: Draws, augmentation: Augmentatio
     return images if mirror is None else hflip(images, mirror)
 
 
-def crop_boxes(
-    u: Tensor, height: int, width: int, scale: float, ratio: float
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def crop_boxes(u: Tensor, height: int, width: int, scale: float, ratio: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Boxes with the distribution of torchvision's `RandomResizedCrop.get_params`, from given uniforms.
 
     u: (B, 22) in [0, 1): ten areas, ten aspect ratios, then the vertical and the horizontal position. The area is

@@ -58,8 +58,10 @@ def read_checkpoint(
     if owner != run.key:
         raise UserError(f"checkpoint {path} belongs to run {owner}, not {run.key}; delete it to start over")
     if precision not in ("auto", saved["precision"]):
-        raise UserError(f"run {run.key} was begun in {saved['precision']} and {precision} is asked for; go on with "
-                        f"--precision {saved['precision']}, or delete {path} to start over")  # fmt: skip
+        raise UserError(
+            f"run {run.key} was begun in {saved['precision']} and {precision} is asked for; go on with "
+            f"--precision {saved['precision']}, or delete {path} to start over"
+        )
     past = (epoch for epoch in keep_epochs if epoch * run.steps_per_epoch <= saved["step"])
     return saved if all((weights / f"{run.key}@{epoch}.safetensors").exists() for epoch in past) else None
 

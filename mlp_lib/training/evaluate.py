@@ -1,6 +1,5 @@
 """Accuracy and loss of a model on the parts of a data set, in fp32."""
 
-
 import torch
 import torch.nn.functional as F
 from torch import nn

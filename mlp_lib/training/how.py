@@ -1,4 +1,5 @@
 """How a run is executed: device, precision, threads, memory. None of it is part of what a run is."""
+
 import ctypes
 import os
 from pathlib import Path

@@ -4,6 +4,7 @@ The loop never waits for the device: losses are summed there and read every `CHE
 written at a step's end, at most every `SAVE_SECONDS`; a run that is resumed from it ends with the same metrics, to the
 last bit on the same machine, torch, precision and thread count, because nothing random depends on what came before.
 """
+
 import math
 import time
 from collections.abc import Callable, Collection, Iterator
@@ -102,10 +103,18 @@ def finish(loop: "Loop", status: str, weights: Path, device: torch.device) -> tu
     if status != "paused":
         (weights / f"{run.key}.checkpoint").unlink(missing_ok=True)
     outcome = Outcome(
-        status, metrics, loop.curve, loop.step, loop.seconds + time.perf_counter() - loop.started,
-        (loop.step - loop.first_step) * run.batch_size / max(loop.loop_seconds, 1e-9), str(device), loop.precision,
-        torch.get_num_threads(), loop.accumulate, data.fingerprint,
-    )  # fmt: skip
+        status,
+        metrics,
+        loop.curve,
+        loop.step,
+        loop.seconds + time.perf_counter() - loop.started,
+        (loop.step - loop.first_step) * run.batch_size / max(loop.loop_seconds, 1e-9),
+        str(device),
+        loop.precision,
+        torch.get_num_threads(),
+        loop.accumulate,
+        data.fingerprint,
+    )
     return outcome, (model.eval() if status == "ok" else None)
 
 
@@ -186,12 +195,18 @@ class Loop:
     def save(self, weights: Path) -> None:
         """Write the checkpoint."""
         state = {
-            "key": self.run.key, "step": self.step, "curve": self.curve, "precision": self.precision,
+            "key": self.run.key,
+            "step": self.step,
+            "curve": self.curve,
+            "precision": self.precision,
             "seconds": self.seconds + time.perf_counter() - self.started,
-            "model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(),
-            "running": self.running, "running_steps": self.running_steps, "rng": torch.get_rng_state(),
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "running": self.running,
+            "running_steps": self.running_steps,
+            "rng": torch.get_rng_state(),
             "cuda_rng": torch.cuda.get_rng_state() if self.running.is_cuda else None,
-        }  # fmt: skip
+        }
         save_checkpoint(state, weights / f"{self.run.key}.checkpoint")
 
 

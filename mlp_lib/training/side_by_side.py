@@ -101,9 +101,14 @@ def pays(runs: list[Run], how: How) -> bool:
 
 
 def train_together(
-    runs: list[Run], weights: Path, how: How = How(), *, keep_epochs: Collection[int] = (),
-    on_progress: Callable[[int, int], None] | None = None, should_stop: Callable[[], bool] | None = None,
-) -> Iterator[tuple[Run, Outcome, nn.Module | None]]:  # fmt: skip
+    runs: list[Run],
+    weights: Path,
+    how: How = How(),
+    *,
+    keep_epochs: Collection[int] = (),
+    on_progress: Callable[[int, int], None] | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> Iterator[tuple[Run, Outcome, nn.Module | None]]:
     """Train runs of one list of `groups`, each resuming from its own checkpoint, which is that of a single run.
 
     Those that stand at different steps are taken on one after another. Out of memory: a line says so, and they are

@@ -1,4 +1,5 @@
 """How long work takes on a device, and which precision is the faster one."""
+
 import copy
 import time
 from collections.abc import Callable

@@ -1,4 +1,5 @@
 """The build: staging, execution and rendering; and the finished book, read as a browser without network would."""
+
 import json
 import re
 import shutil
@@ -44,7 +45,6 @@ def printed(path: Path) -> str:
 
 def test_of_a_progress_bar_only_the_last_state_is_kept():
     assert build._without_overwritten("a\r 50%\r100%\nnext\r\n") == "100%\nnext\n"
-
 
 
 def test_every_page_of_the_contents_is_found_in_order(tmp_path):
@@ -195,10 +195,13 @@ def test_a_shared_link_has_the_pages_description_and_an_image_where_the_reposito
     for metatags, description in ((described, '2 < 3, "so"'), ("", None)):
         (tmp_path / "page.html").write_text(
             page.get_template("layout.html").render(
-                metatags=metatags, title="<em>A</em> & B", docstitle="Book", theme_repository_url=address,
+                metatags=metatags,
+                title="<em>A</em> & B",
+                docstitle="Book",
+                theme_repository_url=address,
                 theme_repository_branch="main",
             )
-        )  # fmt: skip
+        )
         about = Page(tmp_path / "page.html").about
         assert about.get("og:description") == description and about["og:title"] == "A & B"
         assert about["twitter:card"] == ("summary_large_image" if address else "summary")
@@ -226,8 +229,20 @@ def test_claims_are_a_table_or_json_and_train_nothing(tmp_path):
     done = subprocess.run([*command, "--json"], cwd=ROOT, capture_output=True, text=True, check=True)
     listed = json.loads(done.stdout)
     assert [entry["claim"] for entry in listed] == list(range(1, 16))
-    names = {"claim", "text", "verdict", "comparison", "estimate", "interval", "level", "n", "unit", "scale", "chapter",
-             "parts"}  # fmt: skip
+    names = {
+        "claim",
+        "text",
+        "verdict",
+        "comparison",
+        "estimate",
+        "interval",
+        "level",
+        "n",
+        "unit",
+        "scale",
+        "chapter",
+        "parts",
+    }
     assert all(set(entry) == names for entry in listed)
     assert {(entry["verdict"], entry["estimate"], entry["n"]) for entry in listed} == {("not tested", None, 0)}
     assert listed[0]["chapter"] == "rq1-from-scratch" and listed[4]["chapter"] == ""

@@ -1,4 +1,5 @@
 """Every notebook is committed clean, declares what the build injects, and runs from nothing at the smoke preset."""
+
 import re
 import subprocess
 import sys
@@ -83,9 +84,11 @@ def test_figures_are_described_in_words(notebook):
         for room in walk_packages(package.__path__, f"{package.__name__}.")
     ]
     functions = {
-        name for room in rooms for name, value in vars(room).items()
+        name
+        for room in rooms
+        for name, value in vars(room).items()
         if getattr(value, "__annotations__", {}).get("return") is Figure
-    }  # fmt: skip
+    }
     assert {"training_length", "forest", "test_error"} <= functions
     for cell in code_cells(notebook):
         if re.search(rf"\b[a-z]+\.({'|'.join(sorted(functions))})\(", cell.source):

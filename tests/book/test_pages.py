@@ -1,4 +1,5 @@
 """Pages as a browser shows them: Chromium, without network, after its scripts have run."""
+
 import re
 import shutil
 import subprocess
@@ -49,8 +50,15 @@ class Loaded(HTMLParser):
 
 def shown(page: Path, folder: Path) -> str:
     """The document of a page after its scripts have run. Every name of a host leads nowhere."""
-    options = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder}",
-               "--host-resolver-rules=MAP * ~NOTFOUND", "--virtual-time-budget=20000", "--dump-dom"]  # fmt: skip
+    options = [
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        f"--user-data-dir={folder}",
+        "--host-resolver-rules=MAP * ~NOTFOUND",
+        "--virtual-time-budget=20000",
+        "--dump-dom",
+    ]
     done = subprocess.run(
         [CHROMIUM, *options, page.as_uri()], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=300, check=True
     )

@@ -1,4 +1,5 @@
 """The generated reference pages say everything that the code offers, and nothing in them is taken for markup."""
+
 import importlib
 import inspect
 import subprocess
@@ -57,7 +58,17 @@ def test_every_command_and_option_is_there():
     assert {"--" + name.replace("_", "-") for name in Run.model_fields if name != "recipes"} <= shown
 
 
-@pytest.mark.parametrize("name", ["stats.intervals", "records.record", "records.run", "chapters.claims", "chapters.notebook", "chapters.from_scratch.study"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "stats.intervals",
+        "records.record",
+        "records.run",
+        "chapters.claims",
+        "chapters.notebook",
+        "chapters.from_scratch.study",
+    ],
+)
 def test_every_public_name_of_a_room_is_there(name):
     module = importlib.import_module(f"mlp_lib.{name}")
     page = reference.api()
@@ -88,8 +99,10 @@ def test_docstrings_stay_what_they_are():
 
 
 def test_reference_is_written_without_torch(tmp_path):
-    code = "import sys; from pathlib import Path; from mlp_lib.book import reference\n" \
-           "reference.write(Path(sys.argv[1])); assert 'torch' not in sys.modules"  # fmt: skip
+    code = (
+        "import sys; from pathlib import Path; from mlp_lib.book import reference\n"
+        "reference.write(Path(sys.argv[1])); assert 'torch' not in sys.modules"
+    )
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == ["api.md", "cli.md", "schema.md"]

@@ -44,9 +44,11 @@ class Fake:
         measures = {}
         if family_of(run.model).endswith("MLP"):
             measures["first_layer_spread"] = {
-                "radius_mean": self.radius(run), "entropy_mean": 0.9, "initial_radius_mean": 1.0,
+                "radius_mean": self.radius(run),
+                "entropy_mean": 0.9,
+                "initial_radius_mean": 1.0,
                 "initial_entropy_mean": 0.98,
-            }  # fmt: skip
+            }
         asked = self.measures[run.key] or ()
         for name in {"first_layer", "first_layer_initial"} & {*asked}:
             pictures = base64.b64encode(bytes(64 * 32 * 32)).decode()
@@ -56,12 +58,19 @@ class Fake:
         best = self.best_lr(run) if callable(self.best_lr) else self.best_lr
         tuned = 50 - abs(np.log(run.lr / best))
         return record_of(
-            run, measures=measures,
-            metrics={"train_top1": 90.0, "val_top1": tuned if run.seed == TUNING_SEED else top1, "test_top1": top1,
-                     "test_loss": 1.5},
-            curve=[{"epoch": 1.0, "step": 10.0, "val_top1": 20.0, "train_top1": 20.0, "val_loss": 1.5},
-                   {"epoch": 5.0, "step": 50.0, "val_top1": top1, "train_top1": 90.0, "val_loss": 1.8 - 0.2 * share}],
-        )  # fmt: skip
+            run,
+            measures=measures,
+            metrics={
+                "train_top1": 90.0,
+                "val_top1": tuned if run.seed == TUNING_SEED else top1,
+                "test_top1": top1,
+                "test_loss": 1.5,
+            },
+            curve=[
+                {"epoch": 1.0, "step": 10.0, "val_top1": 20.0, "train_top1": 20.0, "val_loss": 1.5},
+                {"epoch": 5.0, "step": 50.0, "val_top1": top1, "train_top1": 90.0, "val_loss": 1.8 - 0.2 * share},
+            ],
+        )
 
 
 @pytest.fixture(scope="module")
@@ -130,13 +139,11 @@ def test_large_measures_are_asked_only_where_a_figure_needs_them(collected):
     def with_measure(name: str) -> set:
         return {(r.model, r.augment, r.train_examples, r.seed) for k, r in runs.items() if name in fake.measures[k]}
 
-    assert with_measure("first_layer") == {
-        ("B-6/Wi-256", a, n, 0) for a in ("none", FULL) for n in (500, 2000, 32_000)
-    }  # fmt: skip
+    assert with_measure("first_layer") == {("B-6/Wi-256", a, n, 0) for a in ("none", FULL) for n in (500, 2000, 32_000)}
     assert with_measure("first_layer_initial") == {("B-6/Wi-256", "none", 2000, 0)}
     assert with_measure("translated") == {
         (m, a, 2000, s) for m in ("B-6/Wi-256", "CNN-16") for a in ("none", FULL) for s in (0, 1, 2)
-    }  # fmt: skip
+    }
     assert all("first_layer_spread" in fake.measures[key] for key in runs)
 
 
@@ -156,7 +163,7 @@ def test_the_control_trains_each_side_at_the_others_rate_and_comes_last(at_two_r
     rows = results.control[["model", "augmentation", "lr", "train_examples", "seed"]].itertuples(index=False, name=None)
     assert {*rows} == {
         ("B-6/Wi-256", name, lr, 32_000, seed) for name, lr in (("none", 1e-4), ("all", 3e-4)) for seed in (0, 1)
-    }  # fmt: skip
+    }
     assert list(fake.records)[-4:] == results.control["key"].tolist()
     assert {fake.measures[key] for key in results.control["key"]} == {augmentation.MEASURES}
     overnight = augmentation.resolve("overnight")
@@ -197,9 +204,11 @@ def test_readers_change_the_model_and_the_data_set():
     assert preset.models == ("S-6/Wi-256", "B-6/Wi-128", "CNN-16", "ViT-32x4/8")
     assert (preset.dataset, preset.subset, preset.steps) == ("cifar100", 2000, 50)
     for changes, says in (
-        ({"dataset": "digits"}, "subset"), ({"batch_size": 600}, "batch_size=600"), ({"sizes": ()}, "sizes is empty"),
+        ({"dataset": "digits"}, "subset"),
+        ({"batch_size": 600}, "batch_size=600"),
+        ({"sizes": ()}, "sizes is empty"),
         ({"length": 3}, "unknown parameter 'length'"),
-    ):  # fmt: skip
+    ):
         with pytest.raises(UserError, match=says):
             augmentation.resolve("laptop", **changes)
 
@@ -259,9 +268,9 @@ def test_claim_12_local_with_more_data_and_only_with_augmentation(augmented, pla
 
 def test_claim_12_looks_at_the_b_mlp_at_the_papers_smoothing_and_at_no_part():
     frame = augmentation.collect(LAPTOP, Fake(shrinking(0.1, 0.0))).frame
-    others = (frame["family"] != "B-MLP") | (frame["label_smoothing"] != 0.3) | ~frame["augmentation"].isin(
-        ("none", "all")
-    )  # fmt: skip
+    others = (
+        (frame["family"] != "B-MLP") | (frame["label_smoothing"] != 0.3) | ~frame["augmentation"].isin(("none", "all"))
+    )
     assert others.sum() > 50
     spoilt = frame.assign(radius=frame["radius"].where(~others, 7.0))
     assert claims.judge(12, spoilt).parts == claims.judge(12, frame).parts

@@ -19,14 +19,22 @@ from mlp_lib.records.store import Store
 from mlp_lib.stats.intervals import t_interval
 
 FIGURES = (
-    figures.gains, figures.read_off_the_curve, first_layer.locality_over_images, first_layer.first_layers_over_images,
+    figures.gains,
+    figures.read_off_the_curve,
+    first_layer.locality_over_images,
+    first_layer.first_layers_over_images,
     moved_images.accuracy_when_moved,
-)  # fmt: skip
+)
 TABLES = (
-    figures.table_of_worth, figures.table_of_gains_by_images, figures.table_of_smoothing,
-    overtraining.table_of_overfitting, overtraining.table_over_the_best, moved_images.table_of_moves,
-    first_layer.table_of_locality, first_layer.table_at_one_lr,
-)  # fmt: skip
+    figures.table_of_worth,
+    figures.table_of_gains_by_images,
+    figures.table_of_smoothing,
+    overtraining.table_of_overfitting,
+    overtraining.table_over_the_best,
+    moved_images.table_of_moves,
+    first_layer.table_of_locality,
+    first_layer.table_at_one_lr,
+)
 
 
 @pytest.fixture(scope="module")
@@ -85,8 +93,10 @@ class Overtrained(Fake):
         end = record.metrics["val_top1"]
         peak = end + (4 + (run.seed == 2) if plain else -9)
         rise = 0.3 if plain else (0.1, -0.1, 0.0)[run.seed % 3] if run.model.startswith("CNN") else 0.1
-        curve = [{"epoch": 1.0, "step": 10.0, "val_top1": peak, "val_loss": 1.5},
-                 {"epoch": 5.0, "step": 50.0, "val_top1": end, "val_loss": 1.5 + rise + run.seed / 1000}]  # fmt: skip
+        curve = [
+            {"epoch": 1.0, "step": 10.0, "val_top1": peak, "val_loss": 1.5},
+            {"epoch": 5.0, "step": 50.0, "val_top1": end, "val_loss": 1.5 + rise + run.seed / 1000},
+        ]
         return record.model_copy(update={"curve": curve})
 
 
@@ -108,8 +118,15 @@ class Noisy(Fake):
 
     def record(self, run):
         record, plain = super().record(run), run.augment == "none"
-        curve = [{"epoch": float(i), "step": 10.0 * i, "val_top1": 31.0 - plain + 6 * (plain and i == run.seed),
-                  "val_loss": 1.5 - 0.6 * (plain and i == run.seed)} for i in range(5)]  # fmt: skip
+        curve = [
+            {
+                "epoch": float(i),
+                "step": 10.0 * i,
+                "val_top1": 31.0 - plain + 6 * (plain and i == run.seed),
+                "val_loss": 1.5 - 0.6 * (plain and i == run.seed),
+            }
+            for i in range(5)
+        ]
         return record.model_copy(update={"curve": curve})
 
 
@@ -207,9 +224,12 @@ def test_the_sign_of_the_verdicts_difference_at_one_rate():
     one = first_layer.at_either_rate(augmentation.collect(LAPTOP, Fake()))
     assert one["at-one"] == "the two chosen rates are one, 0.0003" and one["sign"].endswith("the sides have one rate")
     results = augmentation.collect(LAPTOP, Fake(best_lr=lr_by_augmentation))
-    uncontrolled = augmentation.Results(results.cells, results.frame.assign(
-        radius=1 - 0.02 * (results.frame["augmentation"] == "none")), 2000)  # fmt: skip
-    assert first_layer.at_either_rate(uncontrolled)["sign"].startswith("cannot be judged at both rates yet (at 0.0001 not")
+    uncontrolled = augmentation.Results(
+        results.cells, results.frame.assign(radius=1 - 0.02 * (results.frame["augmentation"] == "none")), 2000
+    )
+    assert first_layer.at_either_rate(uncontrolled)["sign"].startswith(
+        "cannot be judged at both rates yet (at 0.0001 not"
+    )
 
 
 def test_radius_and_entropy_are_set_against_each_other():
@@ -220,9 +240,13 @@ def test_radius_and_entropy_are_set_against_each_other():
     noise = 0.01 * (-1.0) ** frame["seed"] * (frame["train_examples"] == 2000)
     entropy = 0.9 + (change + noise) * (frame["augmentation"] == "all")
     words = first_layer.by_radius_and_entropy(augmentation.Results(results.cells, frame.assign(entropy=entropy), 2000))
-    assert words["B-MLP"] == words["S-MLP"] == (
-        "at 500 images less local by radius, more local by entropy; "
-        "at 2,000 images less local by radius, not shown by entropy; at 32,000 images less local by either"
+    assert (
+        words["B-MLP"]
+        == words["S-MLP"]
+        == (
+            "at 500 images less local by radius, more local by entropy; "
+            "at 2,000 images less local by radius, not shown by entropy; at 32,000 images less local by either"
+        )
     )
     assert words["opposed"] == "S-MLP at 500, B-MLP at 500"
     assert first_layer.by_radius_and_entropy(results)["opposed"] == "no number of images"
@@ -241,9 +265,12 @@ class Apart(Fake):
         if "translated" in measures:
             top1 = [100.0, 50.0] if family == "CNN" else [100.0, 20.0 + 20 * mixed + run.seed * mixed]
             measures = measures | {"translated": {"shifts": [0, 8], "top1": top1}}
-        return record.model_copy(update={
-            "metrics": record.metrics | {"test_top1": record.metrics["test_top1"] + more}, "measures": measures,
-        })  # fmt: skip
+        return record.model_copy(
+            update={
+                "metrics": record.metrics | {"test_top1": record.metrics["test_top1"] + more},
+                "measures": measures,
+            }
+        )
 
 
 def test_families_are_set_beside_each_other():
@@ -259,8 +286,12 @@ def test_families_are_set_beside_each_other():
         "adds for CNN; costs for ViT; nothing for S-MLP, B-MLP"
     )
     assert gain_by_family.to_the_mlps(results).startswith("S-MLP 7.5 [7.3, 7.7] n=3, as 5,700 [")
-    assert gain_by_family.rates(results).startswith("S-MLP 0.0003 without and 0.0001 with it, 3 times smaller; B-MLP 0.0003")
-    assert gain_by_family.farthest_apart(results).startswith("the S-MLP (") and gain_by_family.at_edge(results) == "none"
+    assert gain_by_family.rates(results).startswith(
+        "S-MLP 0.0003 without and 0.0001 with it, 3 times smaller; B-MLP 0.0003"
+    )
+    assert (
+        gain_by_family.farthest_apart(results).startswith("the S-MLP (") and gain_by_family.at_edge(results) == "none"
+    )
     assert gain_by_family.chosen_after(results, 1 / 3) == "chosen after 333 of 1,000 steps"
 
 
@@ -289,10 +320,14 @@ def test_words_of_nothing():
     assert gain_by_family.between(nothing, "CNN", "B-MLP").n == 0
     assert overtraining.between_over_the_best(nothing, "CNN", "B-MLP").n == 0
     assert gain_by_family.rates(nothing).count("not chosen yet") == 4
-    assert gain_by_family.by_side(gain_by_family.mixup_adds(nothing), "a", "b", "c") == "not run: S-MLP, B-MLP, CNN, ViT"
+    assert (
+        gain_by_family.by_side(gain_by_family.mixup_adds(nothing), "a", "b", "c") == "not run: S-MLP, B-MLP, CNN, ViT"
+    )
     assert moved_images.kept_in_words(nothing) == {"pixels": "no", "families": "not run"}
     assert first_layer.by_radius_and_entropy(nothing)["B-MLP"] == "at 500, 2,000, 32,000 images not run by either"
-    assert gain_by_family.chosen_after(augmentation.collect(augmentation.resolve("smoke"), not_run), 0.5).startswith("given")
+    assert gain_by_family.chosen_after(augmentation.collect(augmentation.resolve("smoke"), not_run), 0.5).startswith(
+        "given"
+    )
 
 
 def test_figures_draw_what_is_there(collected):
@@ -306,8 +341,11 @@ def test_figures_draw_what_is_there(collected):
     assert reading.get_xdata().tolist() == pytest.approx([2000, 2000 * 2**1.5, 2000 * 2**1.5])
     (legend,) = figures.read_off_the_curve(results).legends
     assert [text.get_text() for text in legend.get_texts()] == [
-        "no augmentation", "all of it", "read across, then down", "95% interval of the reading",
-    ]  # fmt: skip
+        "no augmentation",
+        "all of it",
+        "read across, then down",
+        "95% interval of the reading",
+    ]
     layers = first_layer.first_layers_over_images(results)
     assert len(layers.axes) == 8 and all(axis.images for axis in layers.axes)
     assert len(moved_images.accuracy_when_moved(results).axes[0].lines) == 4

@@ -41,10 +41,16 @@ class Fake:
         middle = study.grid_of(run.optimizer, self.architecture(run), run.batch_size)[1]
         off = abs(math.log(run.lr / (self.peak * middle)))
         top1 = 60 - self.slope * doublings - 5 * off + run.seed % 5 / 10
-        values = {"gradient_noise": {"noise_scale": 100.0 * run.batch_size}, "sharpness": {"top_eigenvalue": 50.0},
-                  **{name: {"test_top1": top1 - 10} for name in measures if name.startswith("probe")}}  # fmt: skip
-        return record_of(run, metrics={"val_top1": top1, "test_top1": top1, "train_loss": 1.0},
-                         measures={name: values[name] for name in measures})  # fmt: skip
+        values = {
+            "gradient_noise": {"noise_scale": 100.0 * run.batch_size},
+            "sharpness": {"top_eigenvalue": 50.0},
+            **{name: {"test_top1": top1 - 10} for name in measures if name.startswith("probe")},
+        }
+        return record_of(
+            run,
+            metrics={"val_top1": top1, "test_top1": top1, "train_loss": 1.0},
+            measures={name: values[name] for name in measures},
+        )
 
     @staticmethod
     def architecture(run) -> str:
@@ -239,12 +245,23 @@ def test_a_preset_that_cannot_be_run_is_one_line(changes, says):
 def judged_frame(mlp: list[float], cnn: list[float], middle: float = 0.0) -> pd.DataFrame:
     """Three batch sizes; each list says, by seed, what the largest gains over the smallest."""
     rows = [
-        dict(architecture=name, family=name, batch_size=batch, seed=seed, status="ok", dataset="cifar10",
-             test_top1=50.0 + seed + (gain if batch == 1024 else middle if batch == 256 else 0.0),
-             train_examples=10_240, epochs=3, model="B-6/Wi-256", hardware="x")
-        for name, gains in (("B-MLP", mlp), ("CNN", cnn)) for seed, gain in enumerate(gains)
+        dict(
+            architecture=name,
+            family=name,
+            batch_size=batch,
+            seed=seed,
+            status="ok",
+            dataset="cifar10",
+            test_top1=50.0 + seed + (gain if batch == 1024 else middle if batch == 256 else 0.0),
+            train_examples=10_240,
+            epochs=3,
+            model="B-6/Wi-256",
+            hardware="x",
+        )
+        for name, gains in (("B-MLP", mlp), ("CNN", cnn))
+        for seed, gain in enumerate(gains)
         for batch in (64, 256, 1024)
-    ]  # fmt: skip
+    ]
     return pd.DataFrame(rows)
 
 
@@ -292,8 +309,10 @@ def test_the_verdict_comes_from_records(tmp_path):
 
 def test_the_cosine_control_differs_from_what_is_judged_in_its_schedule_only_and_judges_nothing():
     preset = study.resolve("overnight")
-    plain, cosine = ({(c.architecture, c.run.batch_size): c for c in study._candidates(preset, lines)}
-                     for lines in (study.Lines(study.JUDGE, "epochs", study.JUDGED), study.COSINE))  # fmt: skip
+    plain, cosine = (
+        {(c.architecture, c.run.batch_size): c for c in study._candidates(preset, lines)}
+        for lines in (study.Lines(study.JUDGE, "epochs", study.JUDGED), study.COSINE)
+    )
     assert plain.keys() == cosine.keys()
     for key, candidate in cosine.items():
         assert candidate.run == plain[key].run.but(schedule="cosine") and candidate.lrs == plain[key].lrs

@@ -108,10 +108,20 @@ def test_changes_between_batch_sizes_are_paired_by_seed_and_read_by_their_interv
         for batch_size, value in by_batch.items():
             for seed in range(5):
                 noise = 0.01 * (seed * batch_size % 7 - 3)
-                rows.append(dict(architecture=architecture, optimizer="lion", budget="epochs", batch_size=batch_size,
-                                 seed=seed, status="ok", dataset="cifar10", total_steps=10_240 // batch_size,
-                                 test_top1=value + 3 * seed + noise,  # seeds differ by more than batch sizes do
-                                 train_loss=loss[architecture][batch_size] + 0.1 * seed + noise))  # fmt: skip
+                rows.append(
+                    dict(
+                        architecture=architecture,
+                        optimizer="lion",
+                        budget="epochs",
+                        batch_size=batch_size,
+                        seed=seed,
+                        status="ok",
+                        dataset="cifar10",
+                        total_steps=10_240 // batch_size,
+                        test_top1=value + 3 * seed + noise,  # seeds differ by more than batch sizes do
+                        train_loss=loss[architecture][batch_size] + 0.1 * seed + noise,
+                    )
+                )
     found = training_loss.changes(pd.DataFrame(rows))
     assert found["architecture"].tolist() == ["B-MLP", "CNN", "B-MLP - CNN"] * 3
     assert list(zip(found["smaller"], found["larger"], strict=True))[::3] == [(64, 256), (256, 1024), (64, 1024)]
@@ -120,10 +130,16 @@ def test_changes_between_batch_sizes_are_paired_by_seed_and_read_by_their_interv
     assert all(e.n == 5 and e.interval[1] - e.interval[0] < 0.2 for e in found["test"])  # paired: seeds cancel
     table = training_loss.table_of_changes(pd.DataFrame(rows))
     assert table["the larger batch"].tolist() == [
-        "fit: no difference shown; generalises better", "fits less; test: no difference shown", "",
-        "fits less; generalises worse", "fits more; generalises worse", "",
-        "fits less; generalises worse", "fits more; generalises worse", "",
-    ]  # fmt: skip
+        "fit: no difference shown; generalises better",
+        "fits less; test: no difference shown",
+        "",
+        "fits less; generalises worse",
+        "fits more; generalises worse",
+        "",
+        "fits less; generalises worse",
+        "fits more; generalises worse",
+        "",
+    ]
     assert training_loss.reading(t_interval([1.0]), t_interval([1.0])) == ""  # one seed shows nothing
 
 
@@ -183,8 +199,9 @@ def test_lines_of_which_nothing_is_run_are_one_sentence_and_half_run_ones_say_n(
     partly = unrun(tuned, (steps & ends) | (tuned["optimizer"] == "sgd") & (tuned["architecture"] != "CNN") | half)
     table = figures.table_of_differences(partly)
     assert table[["optimiser", "budget", "architecture"]].values.tolist() == [
-        *(["LION", "equal epochs", name] for name in study.ARCHITECTURES), ["SGD", "equal epochs", "CNN"]
-    ]  # fmt: skip
+        *(["LION", "equal epochs", name] for name in study.ARCHITECTURES),
+        ["SGD", "equal epochs", "CNN"],
+    ]
     assert table.set_index("architecture").loc["ViT", "largest"] == "56.0 n=1"  # one seed: no interval
     assert figures.lines_left_out(partly) == (
         "LION and SGD at equal steps; SGD at equal epochs (B-MLP, CNN without BatchNorm, ViT)"
@@ -207,9 +224,12 @@ def test_with_nothing_run_everything_is_still_drawn():
     grid = study.resolve("laptop")
     results = study.collect(grid, not_run)
     drawn = [
-        figures.test_error(results.tuned, ("lion", "sgd", "adamw")), figures.validation_against_lr(results.cells),
-        figures.error_by_length(results.tuned), probes.probe_error(results.probes), curvature_and_noise.theory(results.tuned),
-    ]  # fmt: skip
+        figures.test_error(results.tuned, ("lion", "sgd", "adamw")),
+        figures.validation_against_lr(results.cells),
+        figures.error_by_length(results.tuned),
+        probes.probe_error(results.probes),
+        curvature_and_noise.theory(results.tuned),
+    ]
     assert not any(axis.lines or axis.containers for figure in drawn for axis in figure.axes)
     assert {(text.get_text(), text.get_color()) for text in drawn[0].axes[0].texts} == {("not run", "#777777")}
     assert set(figures.table_of_differences(results.tuned)["largest - smallest, points [95%]"]) == {"not run"}
@@ -235,9 +255,20 @@ def test_the_rates_move_by_the_rule_of_their_grids_where_the_middle_is_best(lapt
 
 
 def test_ratios_to_the_smallest_batch_are_paired_and_geometric():
-    rows = [dict(architecture="B-MLP", optimizer="lion", budget=budget, batch_size=size, seed=seed, status="ok",
-                 train_top1=90.0 + seed, measures={"sharpness": {"top_eigenvalue": (size / 64) ** -0.5 * 10.0**seed}})
-            for budget, size in (("epochs", 64), ("epochs", 256), ("beyond", 16)) for seed in (0, 1)]  # fmt: skip
+    rows = [
+        dict(
+            architecture="B-MLP",
+            optimizer="lion",
+            budget=budget,
+            batch_size=size,
+            seed=seed,
+            status="ok",
+            train_top1=90.0 + seed,
+            measures={"sharpness": {"top_eigenvalue": (size / 64) ** -0.5 * 10.0**seed}},
+        )
+        for budget, size in (("epochs", 64), ("epochs", 256), ("beyond", 16))
+        for seed in (0, 1)
+    ]
     table = curvature_and_noise.table_of_ratios(pd.DataFrame(rows))
     assert table.columns[2:].tolist() == ["256 / 64"]  # what the verdict compares
     own = table[table["architecture"] == "B-MLP"].set_index("quantity")["256 / 64"]

@@ -13,14 +13,21 @@ NOISE = {0: -0.1, 1: 0.0, 2: 0.1}
 
 def run(architecture, batch_size, seed, curve, budget="epochs", test=50.0, status="ok"):
     points = [{"epoch": epoch, "step": epoch, "val_top1": top1 + NOISE[seed]} for epoch, top1 in curve]
-    return dict(architecture=architecture, optimizer="lion", budget=budget, batch_size=batch_size, seed=seed,
-                status=status, dataset="cifar10", test_top1=test + NOISE[seed], curve=points)  # fmt: skip
+    return dict(
+        architecture=architecture,
+        optimizer="lion",
+        budget=budget,
+        batch_size=batch_size,
+        seed=seed,
+        status=status,
+        dataset="cifar10",
+        test_top1=test + NOISE[seed],
+        curve=points,
+    )
 
 
 def tuned(curves, **options) -> pd.DataFrame:
-    return pd.DataFrame(
-        run("B-MLP", size, seed, curve, **options) for size, curve in curves.items() for seed in NOISE
-    )
+    return pd.DataFrame(run("B-MLP", size, seed, curve, **options) for size, curve in curves.items() for seed in NOISE)
 
 
 def test_a_small_batch_that_overtrains_is_worse_at_the_end_only():
@@ -49,11 +56,17 @@ def test_the_ends_are_those_of_all_judged_batch_sizes_whether_they_have_curves_o
     assert [change.n for change in found["change"]] == [0, 0]
     row = training_lengths.table_by_length(frame).iloc[0]
     assert row["batch 64":].tolist() == ["41.0", "30.0", "not run", "not run"]
-    assert training_lengths.reading_by_length(frame, "B-MLP") == "not run" and training_lengths.change_at_best(frame, "B-MLP").n == 0
+    assert (
+        training_lengths.reading_by_length(frame, "B-MLP") == "not run"
+        and training_lengths.change_at_best(frame, "B-MLP").n == 0
+    )
     between = pd.concat([there.replace({"batch_size": {256: 1024}}), tuned({256: []}, status=status)])
     assert training_lengths.table_by_length(between).iloc[0]["batch 64":].tolist() == [
-        "41.0", "not run", "30.0", "-11.0 [-11.0, -11.0] n=3"
-    ]  # fmt: skip
+        "41.0",
+        "not run",
+        "30.0",
+        "-11.0 [-11.0, -11.0] n=3",
+    ]
 
 
 def test_one_batch_size_has_no_change():
@@ -69,11 +82,17 @@ def test_what_stands_under_a_schedule_is_not_read_for_shorter_trainings():
 
 def test_the_best_epoch_is_the_other_seeds():
     """Flat curves with one lucky point a seed: its own maximum would be 60, where the others are it is 50."""
-    frame = pd.concat([
-        pd.DataFrame([run("B-MLP", 64, seed, [(epoch, 60.0 if epoch == seed else 50.0) for epoch in range(4)])
-                      for seed in NOISE]),
-        tuned({4096: [(epoch, 40.0 + epoch) for epoch in range(4)]}),
-    ])  # fmt: skip
+    frame = pd.concat(
+        [
+            pd.DataFrame(
+                [
+                    run("B-MLP", 64, seed, [(epoch, 60.0 if epoch == seed else 50.0) for epoch in range(4)])
+                    for seed in NOISE
+                ]
+            ),
+            tuned({4096: [(epoch, 40.0 + epoch) for epoch in range(4)]}),
+        ]
+    )
     change = training_lengths.change_at_best(frame, "B-MLP")
     assert change.mean == pytest.approx(43 - 50) and change.n == 3
     assert training_lengths.change_at_best(frame, "CNN").n == 0
@@ -85,4 +104,6 @@ def test_the_floor_is_the_loss_of_a_network_that_answers_what_smoothing_asks_for
     taught[4] += 1 - smoothing
     loss = torch.nn.functional.cross_entropy(taught.log()[None], torch.tensor([4]))
     assert training_lengths.floor_of_loss(classes, smoothing) == pytest.approx(loss.item(), rel=1e-6)
-    assert training_lengths.floor_of_loss(10, 0.0) == 0 and math.copysign(1, training_lengths.floor_of_loss(10, 0.0)) == 1
+    assert (
+        training_lengths.floor_of_loss(10, 0.0) == 0 and math.copysign(1, training_lengths.floor_of_loss(10, 0.0)) == 1
+    )

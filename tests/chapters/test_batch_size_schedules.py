@@ -11,19 +11,33 @@ NOISE = {0: -0.1, 1: 0.0, 2: 0.1}
 def cell(batch_size, budget, test, train=100.0, architecture="B-MLP") -> pd.DataFrame:
     """Runs whose seeds differ by more than anything else does."""
     return pd.DataFrame(
-        dict(architecture=architecture, optimizer="lion", budget=budget, batch_size=batch_size, seed=seed, status="ok",
-             dataset="cifar10", test_top1=test + 30 * NOISE[seed], test_loss=1 - test / 100, train_loss=0.3,
-             train_top1=train)
+        dict(
+            architecture=architecture,
+            optimizer="lion",
+            budget=budget,
+            batch_size=batch_size,
+            seed=seed,
+            status="ok",
+            dataset="cifar10",
+            test_top1=test + 30 * NOISE[seed],
+            test_loss=1 - test / 100,
+            train_loss=0.3,
+            train_top1=train,
+        )
         for seed in NOISE
-    )  # fmt: skip
+    )
 
 
 def both(architecture="B-MLP", train=100.0) -> pd.DataFrame:
     """The largest batch brings 2 points at a constant rate and costs 1 under the schedule."""
-    return pd.concat([
-        cell(64, "epochs", 48.0, architecture=architecture), cell(64, "cosine", 53.0, architecture=architecture),
-        cell(4096, "epochs", 50.0, train, architecture), cell(4096, "cosine", 52.0, train, architecture),
-    ])  # fmt: skip
+    return pd.concat(
+        [
+            cell(64, "epochs", 48.0, architecture=architecture),
+            cell(64, "cosine", 53.0, architecture=architecture),
+            cell(4096, "epochs", 50.0, train, architecture),
+            cell(4096, "cosine", 52.0, train, architecture),
+        ]
+    )
 
 
 def test_constant_and_cosine_stand_beside_each_other():

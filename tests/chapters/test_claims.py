@@ -38,22 +38,35 @@ DIVERGED = None
 def frame_of(cells: dict[tuple[str, bool], list], dataset: str = "cifar10") -> pd.DataFrame:
     """One row a run from {(family, augmented): test top-1 by seed}."""
     rows = [
-        dict(family=family, augmented=augmented, seed=seed, status="diverged" if top1 is DIVERGED else "ok",
-             test_top1=top1, dataset=dataset, train_examples=10_000, epochs=30 + 60 * augmented,
-             model=f"{family[0]}-6/Wi-256", hardware="x")
-        for (family, augmented), values in cells.items() for seed, top1 in enumerate(values)
-    ]  # fmt: skip
+        dict(
+            family=family,
+            augmented=augmented,
+            seed=seed,
+            status="diverged" if top1 is DIVERGED else "ok",
+            test_top1=top1,
+            dataset=dataset,
+            train_examples=10_000,
+            epochs=30 + 60 * augmented,
+            model=f"{family[0]}-6/Wi-256",
+            hardware="x",
+        )
+        for (family, augmented), values in cells.items()
+        for seed, top1 in enumerate(values)
+    ]
     return pd.DataFrame(rows)
 
 
 def gains(s: list, b: list) -> pd.DataFrame:
     """Both MLPs at about 40 without augmentation, and this much more with it."""
     base = [40.0, 41.0, 42.0]
-    return frame_of({
-        ("S-MLP", False): base[: len(s)], ("B-MLP", False): base[: len(b)],
-        ("S-MLP", True): [x + g for x, g in zip(base, s, strict=False)],
-        ("B-MLP", True): [x + g for x, g in zip(base, b, strict=False)],
-    })  # fmt: skip
+    return frame_of(
+        {
+            ("S-MLP", False): base[: len(s)],
+            ("B-MLP", False): base[: len(b)],
+            ("S-MLP", True): [x + g for x, g in zip(base, s, strict=False)],
+            ("B-MLP", True): [x + g for x, g in zip(base, b, strict=False)],
+        }
+    )
 
 
 @pytest.mark.parametrize(
@@ -76,8 +89,10 @@ def test_claim_1_gain_of_augmentation_between_10_and_30(s, b, verdict):
 
 
 def versus(b: list, s: list) -> pd.DataFrame:
-    return frame_of({("B-MLP", a): [x + 20 * a for x in b] for a in (False, True)}
-                    | {("S-MLP", a): [x + 20 * a for x in s] for a in (False, True)})  # fmt: skip
+    return frame_of(
+        {("B-MLP", a): [x + 20 * a for x in b] for a in (False, True)}
+        | {("S-MLP", a): [x + 20 * a for x in s] for a in (False, True)}
+    )
 
 
 @pytest.mark.parametrize(
@@ -198,16 +213,44 @@ def test_the_scale_stands_beside_the_verdict():
 def test_the_scale_is_that_of_the_rows_which_the_rule_compares():
     """What is left out of it changes no comparison; whatever is left in does."""
     batches = [
-        dict(family=family, architecture=family, model=family, batch_size=batch, total_steps=30_720 // batch, epochs=3,
-             augmented=False, seed=seed, status="ok", test_top1=50.0 + seed, dataset="cifar10", train_examples=10_240)
-        for family in ("B-MLP", "CNN") for batch in (64, 256, 1024) for seed in range(3)
-    ]  # fmt: skip
+        dict(
+            family=family,
+            architecture=family,
+            model=family,
+            batch_size=batch,
+            total_steps=30_720 // batch,
+            epochs=3,
+            augmented=False,
+            seed=seed,
+            status="ok",
+            test_top1=50.0 + seed,
+            dataset="cifar10",
+            train_examples=10_240,
+        )
+        for family in ("B-MLP", "CNN")
+        for batch in (64, 256, 1024)
+        for seed in range(3)
+    ]
     weights = [
-        dict(family=family, model=family, augmentation=augmentation, label_smoothing=smoothing, radius=0.9,
-             train_examples=examples, seed=seed, status="ok", dataset="cifar10", epochs=None, steps=1000)
-        for family in ("B-MLP", "ViT") for augmentation in ("none", "flip", "all") for examples in (500, 2000, 8000)
-        for smoothing in (0.3, 0.0) for seed in range(3)
-    ]  # fmt: skip
+        dict(
+            family=family,
+            model=family,
+            augmentation=augmentation,
+            label_smoothing=smoothing,
+            radius=0.9,
+            train_examples=examples,
+            seed=seed,
+            status="ok",
+            dataset="cifar10",
+            epochs=None,
+            steps=1000,
+        )
+        for family in ("B-MLP", "ViT")
+        for augmentation in ("none", "flip", "all")
+        for examples in (500, 2000, 8000)
+        for smoothing in (0.3, 0.0)
+        for seed in range(3)
+    ]
     cells = {(f, a): [50.0, 51.0, 52.0] for f in ("S-MLP", "B-MLP", "CNN", "ViT") for a in (False, True)}
     scratch = frame_of(cells)
     permuted = pd.concat([scratch[~scratch.augmented].assign(permuted=value) for value in (False, True)])
@@ -273,9 +316,11 @@ def test_all_claims_are_judged_from_records_alone(tmp_path):
     table = overview(verdicts)
     assert len(table) == 15 and table["ours"][0].startswith("20.0 [20.0, 20.0] n=3") and table["ours"][3] == ""
     plain = json.loads(json.dumps(summary(verdicts[2])))
-    assert plain["estimate"] == pytest.approx(5.0) and plain["n"] == 3 and set(plain["parts"]) == {
-        "CNN - S-MLP", "CNN - B-MLP"
-    }  # fmt: skip
+    assert (
+        plain["estimate"] == pytest.approx(5.0)
+        and plain["n"] == 3
+        and set(plain["parts"]) == {"CNN - S-MLP", "CNN - B-MLP"}
+    )
     assert plain["comparison"] == "CNN - B-MLP" == table["comparison"][2]
     assert json.loads(json.dumps(summary(nothing[0])))["estimate"] is None
     assert summary(nothing[4])["comparison"] is None and table["comparison"][4] == ""
@@ -283,7 +328,8 @@ def test_all_claims_are_judged_from_records_alone(tmp_path):
 
 def test_the_road_from_records_to_verdicts_does_not_import_torch():
     code = (
-        "import sys\nfrom mlp_lib import plots\nfrom mlp_lib.chapters import claims, notebook, registry\nfrom mlp_lib.records.store import Store\n"
+        "import sys\nfrom mlp_lib import plots\nfrom mlp_lib.chapters import claims, notebook, registry\n"
+        "from mlp_lib.records.store import Store\n"
         "claims.judge_all(Store(sys.argv[1]))\n"
         "assert 'torch' not in sys.modules and 'torchvision' not in sys.modules"
     )

@@ -72,18 +72,16 @@ def test_the_stages_follow_one_another_and_fresh_seeds_run_at_the_choice():
     results = controls.collect(LAPTOP, fake)
     (first, _), (second, _), (final, _) = fake.calls  # three calls, each of which fills every core
     assert {(r.augment, r.subset, r.epochs, r.seed) for r in first} == {("flip+pad", 7500, 10, TUNING_SEED)}
-    assert {(r.optimizer, r.lr) for r in first} == {
-        (optimizer, lr) for optimizer, lrs in controls.GRIDS for lr in lrs
-    }  # fmt: skip
+    assert {(r.optimizer, r.lr) for r in first} == {(optimizer, lr) for optimizer, lrs in controls.GRIDS for lr in lrs}
     assert {(r.optimizer, r.lr, r.augment) for r in second} == {
         ("adamw", lr, augment) for lr in (1e-3, 3.33e-4) for augment in ("none", "flip+crop+mixup")
-    }  # fmt: skip
+    }
     assert {(r.optimizer, r.lr, r.augment, r.subset, r.epochs, r.split) for r in final} == {
         ("adamw", 1e-3, "flip+crop+mixup", 10_000, 30, "holdout")
-    }  # fmt: skip
+    }
     assert {(r.weight_decay, r.schedule, r.label_smoothing, r.batch_size) for r in (*first, *second, *final)} == {
         (0.0, "constant", 0.3, 256)
-    }  # fmt: skip
+    }
     assert results.frame["seed"].tolist() == [0] * 6 + [1] * 6 + [2] * 6  # a whole table early
     assert results.frame["family"].tolist() == LABELS * 3 and results.frame["chosen"].all()
     assert results.frame["trials"].eq(13).all() and results.sufficient
@@ -159,8 +157,10 @@ def test_the_presets_fit_their_budgets(tmp_path):
     assert [len(plan(name).runs) for name in ("smoke", "laptop", "overnight", "gpu")] == [90, 96, 97, 96]
     gpu = plan("gpu")
     assert sum(gpu.flops) == pytest.approx(1.6e17, rel=0.02) and max(gpu.flops) == pytest.approx(8.9e15, rel=0.02)
-    alike = {family.model: costs.example_cost(make_run(model=family.model, dataset="cifar10", epochs=1)).macs
-             for family in controls.PRESETS["gpu"].families}  # fmt: skip
+    alike = {
+        family.model: costs.example_cost(make_run(model=family.model, dataset="cifar10", epochs=1)).macs
+        for family in controls.PRESETS["gpu"].families
+    }
     assert alike["Mixer-224x12/4"] == pytest.approx(alike["ViT-Ti/4"], rel=0.05)
 
 
@@ -183,10 +183,23 @@ def test_the_cnn_without_norm_is_a_family_of_its_own():
 def test_a_control_with_its_own_recipe_shows_without_the_rest_of_its_preset(tmp_path):
     store = Store(tmp_path)
     resnet = controls.collect(controls.resolve("overnight"), Fake(missing=lambda run: True)).cells[-1].runs
-    assert [(r.model, r.optimizer, r.lr, r.momentum, r.weight_decay, r.schedule, r.augment, r.batch_size, r.subset,
-             r.epochs, r.label_smoothing, r.seed) for r in resnet] == [
-        ("ResNet18", "sgd", 0.1, 0.9, 5e-4, "cosine", "flip+pad", 256, 10_000, 30, 0.0, 0)
-    ]  # fmt: skip
+    assert [
+        (
+            r.model,
+            r.optimizer,
+            r.lr,
+            r.momentum,
+            r.weight_decay,
+            r.schedule,
+            r.augment,
+            r.batch_size,
+            r.subset,
+            r.epochs,
+            r.label_smoothing,
+            r.seed,
+        )
+        for r in resnet
+    ] == [("ResNet18", "sgd", 0.1, 0.9, 5e-4, "cosine", "flip+pad", 256, 10_000, 30, 0.0, 0)]
     store.add(record_of(resnet[0], metrics={"val_top1": 80.0, "test_top1": 79.0, "train_top1": 99.0}))
     overnight = controls.collect(controls.resolve("overnight"), studies.from_records(store))
     assert not overnight.complete and overnight.frame["status"].tolist().count("ok") == 1
@@ -194,7 +207,7 @@ def test_a_control_with_its_own_recipe_shows_without_the_rest_of_its_preset(tmp_
     larger = chapter.larger()
     assert larger[["family", "preset", "seed", "searched", "test_top1"]].values.tolist() == [
         ["ResNet18", "overnight", 0, False, 79.0]
-    ]  # fmt: skip
+    ]
     everything = pd.concat([chapter.results().frame.assign(preset="laptop"), larger], ignore_index=True)
     table = drawn.table_of_families(everything)
     assert table["trials"].tolist() == ["0"] * 6 + ["none"]
@@ -285,9 +298,12 @@ def test_tables_say_what_was_chosen_what_it_cost_and_what_diverged():
 def test_what_one_image_costs_is_listed_for_every_family_without_a_record():
     table = cost_of_one_image.table_of_one_image().set_index("model")
     published = {  # baselines.py's table, counted by hand in tests/test_baselines.py
-        "CNN-16": ("1.88 M", "71 k"), "ResNet18": ("555 M", "11,174 k"), "ViT-64x4/8": ("3.69 M", "214 k"),
-        "ViT-192x12/4": ("365 M", "5,363 k"), "Mixer-64x4/8": ("2.56 M", "151 k"),
-    }  # fmt: skip
+        "CNN-16": ("1.88 M", "71 k"),
+        "ResNet18": ("555 M", "11,174 k"),
+        "ViT-64x4/8": ("3.69 M", "214 k"),
+        "ViT-192x12/4": ("365 M", "5,363 k"),
+        "Mixer-64x4/8": ("2.56 M", "151 k"),
+    }
     rows = table[table["family"] != "CNN without norm"]
     assert {m: tuple(rows.loc[m, ["mult.-adds", "parameters"]]) for m in published} == published
     assert set(table["family"]) == {*LABELS, "ResNet18"}
@@ -308,9 +324,9 @@ def test_what_one_image_costs_by_formula_is_what_the_models_count():
 
 def test_the_plan_tells_the_runs_apart(tmp_path):
     table = drawn.plan_table(studies.plan(controls, SMOKE, Store(tmp_path)))
-    assert len(table) == 90 and set(table["family"]) == set(LABELS) and set(table["optimiser"]) == {
-        "lion", "adamw", "sgd"
-    }  # fmt: skip
+    assert (
+        len(table) == 90 and set(table["family"]) == set(LABELS) and set(table["optimiser"]) == {"lion", "adamw", "sgd"}
+    )
     assert not table.drop(columns=["run", "seed"])[table["seed"] == TUNING_SEED].duplicated().any()
 
 
@@ -327,9 +343,11 @@ def test_everything_is_drawn_when_nothing_has_run():
     assert drawn.table_of_accuracies(frame)["test top-1 % [95%]"].eq("not run").all()
     assert learning_curves.table_of_worths(same).iloc[:, 1].eq("not run").all() and learning_curves.worths(same) == []
     assert learning_curves.table_at_best_length(same).iloc[:, 1].eq("not run").all()
-    assert {learning_curves.lengths(same), learning_curves.best_length(same, "CNN"), drawn.noise_of_choice(results.cells, 5000)} == {
-        "not run"
-    }  # fmt: skip
+    assert {
+        learning_curves.lengths(same),
+        learning_curves.best_length(same, "CNN"),
+        drawn.noise_of_choice(results.cells, 5000),
+    } == {"not run"}
 
 
 def test_the_norms_two_sides_are_said_with_what_was_chosen_for_each():
@@ -367,5 +385,7 @@ def test_a_family_level_in_points_can_need_less_compute():
         "0.0 [0.0, 0.0] n=3 of test top-1 after the last epoch, and 0.0 [0.0, 0.0] n=3 of validation top-1 "
         "with each at its best length"
     )
-    assert learning_curves.ratios_in_words(frame, "CNN without norm").startswith("8 [8, 8] n=3 at 20.0%, 8 [8, 8] n=3 at 28.3%")
+    assert learning_curves.ratios_in_words(frame, "CNN without norm").startswith(
+        "8 [8, 8] n=3 at 20.0%, 8 [8, 8] n=3 at 28.3%"
+    )
     assert drawn.beside_the_mlp(frame, "CNN") == drawn.beside_the_mlp(frame.iloc[:0], "CNN") == "not run"

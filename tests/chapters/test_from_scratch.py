@@ -38,8 +38,13 @@ def test_a_repeated_cell_says_where_the_papers_number_lies(shift, where):
 
 
 def test_a_repeated_cell_is_that_of_the_same_model_images_and_length():
-    for other in ({"model": "S-6/Wi-256"}, {"train_examples": 45_000}, {"epochs": 75}, {"augmented": True},
-                  {"status": "not run"}):  # fmt: skip
+    for other in (
+        {"model": "S-6/Wi-256"},
+        {"train_examples": 45_000},
+        {"epochs": 75},
+        {"augmented": True},
+        {"status": "not run"},
+    ):
         assert "not run" in repeated(**other)
     assert "not run" in figures.replication(pd.DataFrame(), PAPER, "cifar10")
     twice = pd.concat([THREE, THREE], ignore_index=True)  # a run in two presets is one run
@@ -51,8 +56,10 @@ def test_a_repeated_cell_is_that_of_the_same_model_images_and_length():
 @pytest.mark.parametrize("end, says", [(20.0, "a loss"), (30.5, "neither")])
 def test_what_comes_after_the_best_epoch_of_the_other_seeds(end, says):
     runs = frame()
-    runs["curve"] = [[{"epoch": float(e), "val_top1": top1 + seed / 10} for e, top1 in ((1, 25), (5, 31), (9, end))]
-                     for seed in runs["seed"]]  # fmt: skip
+    runs["curve"] = [
+        [{"epoch": float(e), "val_top1": top1 + seed / 10} for e, top1 in ((1, 25), (5, 31), (9, end))]
+        for seed in runs["seed"]
+    ]
     if says == "neither":
         for curve, noise in zip(runs["curve"], (0.3, -0.3, 0.1, 0.3, -0.3, 0.1), strict=True):
             curve[-1]["val_top1"] += noise
@@ -67,10 +74,19 @@ def test_what_comes_after_the_best_epoch_of_the_other_seeds(end, says):
 def points(family: str, augmented: bool, curve: list[tuple], flops: float, seeds=(0, 1, 2)) -> pd.DataFrame:
     """Points (epoch, validation top-1) of runs whose seeds differ by ten points each."""
     return pd.DataFrame(
-        dict(family=family, augmented=augmented, seed=seed, epoch=epoch, step=epoch, total_steps=curve[-1][0],
-             train_flops=flops, val_top1=top1 + 10 * seed)
-        for seed in seeds for epoch, top1 in curve
-    )  # fmt: skip
+        dict(
+            family=family,
+            augmented=augmented,
+            seed=seed,
+            epoch=epoch,
+            step=epoch,
+            total_steps=curve[-1][0],
+            train_flops=flops,
+            val_top1=top1 + 10 * seed,
+        )
+        for seed in seeds
+        for epoch, top1 in curve
+    )
 
 
 def test_the_gain_over_the_best_epoch_leaves_out_what_the_other_lost_since():
@@ -85,8 +101,12 @@ def test_the_gain_over_the_best_epoch_leaves_out_what_the_other_lost_since():
 
 def test_at_equal_compute_the_dearer_model_is_read_where_it_has_cost_as_much():
     """The B-MLP spends 100 a step; the S-MLP 200 in all: half-way, in logarithms, between the B-MLP's steps 1 and 4."""
-    found = pd.concat([points("S-MLP", False, [(1, 20.0), (10, 33.0)], 200.0),
-                       points("B-MLP", False, [(1, 30.0), (4, 36.0), (10, 50.0)], 1000.0)])  # fmt: skip
+    found = pd.concat(
+        [
+            points("S-MLP", False, [(1, 20.0), (10, 33.0)], 200.0),
+            points("B-MLP", False, [(1, 30.0), (4, 36.0), (10, 50.0)], 1000.0),
+        ]
+    )
     ahead = figures.at_equal_compute(found, augmented=False)
     assert ahead.mean == pytest.approx(33.0 - 33.0) and ahead.n == 3
     assert figures.at_equal_compute(found, augmented=True).n == 0

@@ -57,14 +57,14 @@ def test_every_model_is_trained_on_both_kinds_of_images():
     results = study.collect(study.resolve("laptop"), fake)
     assert [(cell.model, cell.permuted) for cell in results.cells] == [
         (model, permuted) for model in FAMILIES.values() for permuted in (False, True)
-    ]  # fmt: skip
+    ]
     for cell in results.cells:
         seeds = list(range(8 if cell.model in MLPS else 3))
         assert [run.seed for run in cell.runs] == seeds
         assert [run.permute_seed for run in cell.runs] == (seeds if cell.permuted else [None] * len(seeds))
         assert {(r.augment, r.dataset, r.subset, r.epochs, r.batch_size, r.optimizer) for r in cell.runs} == {
             ("none", "cifar10", 10_000, 20, 256, "lion")
-        }  # fmt: skip
+        }
     frame = results.frame
     assert len(frame) == 2 * (8 + 8 + 3 + 3 + 3) and frame["key"].is_unique and results.complete and results.sufficient
     assert (frame["permuted"] == frame["permute_seed"].notna()).all() and not frame["augmented"].any()
@@ -142,9 +142,19 @@ def frame_of(s, b, cnn, control="CNN") -> pd.DataFrame:
             for permuted in (False, True):
                 top1 = base + seed + change * permuted
                 rows.append(
-                    dict(family=family, model=FAMILIES.get(family, family), seed=seed, status="ok", test_top1=top1,
-                         permuted=permuted, augmented=False, dataset="cifar10", train_examples=10_000, epochs=20)
-                )  # fmt: skip
+                    dict(
+                        family=family,
+                        model=FAMILIES.get(family, family),
+                        seed=seed,
+                        status="ok",
+                        test_top1=top1,
+                        permuted=permuted,
+                        augmented=False,
+                        dataset="cifar10",
+                        train_examples=10_000,
+                        epochs=20,
+                    )
+                )
     return pd.DataFrame(rows)
 
 
@@ -196,9 +206,10 @@ def test_a_diverged_control_is_at_chance():
 # --- the theorem ----------------------------------------------------------------------------------------------------
 
 OPTIMIZERS = {
-    "lion": dict(optimizer="lion", lr=1e-3), "adamw": dict(optimizer="adamw", lr=1e-3),
+    "lion": dict(optimizer="lion", lr=1e-3),
+    "adamw": dict(optimizer="adamw", lr=1e-3),
     "sgd": dict(optimizer="sgd", lr=0.05, momentum=0.9),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("model", ["S-2/Wi-32", "B-2/Wi-32"])
@@ -291,7 +302,7 @@ def test_learning_curves_are_means_by_family_and_kind_of_images():
     mlps, controls = figures.learning(curves(frame)).axes
     assert {line.get_label() for line in mlps.lines} == {
         f"{family}, {state}" for family in ("S-MLP", "B-MLP") for state in ("as they are", "permuted")
-    }  # fmt: skip
+    }
     lines = {line.get_label(): line for line in controls.lines}
     permuted = lines["CNN, permuted"]
     assert permuted.get_ydata().tolist() == [30.0, 51.0] and permuted.get_linestyle() == "--"
@@ -300,9 +311,13 @@ def test_learning_curves_are_means_by_family_and_kind_of_images():
 def test_what_a_control_loses_is_said_for_the_last_epoch_and_for_each_sides_best_length():
     """As they are it falls from its best, permuted it rises: -16, -18, -20 at the end, and -20, -21, -25."""
     curve_of = {
-        (False, 0): (70, 66), (False, 1): (72, 69), (False, 2): (74, 69),
-        (True, 0): (40, 50), (True, 1): (41, 51), (True, 2): (42, 49),
-    }  # fmt: skip
+        (False, 0): (70, 66),
+        (False, 1): (72, 69),
+        (False, 2): (74, 69),
+        (True, 0): (40, 50),
+        (True, 1): (41, 51),
+        (True, 2): (42, 49),
+    }
     frame = frame_of(NONE[:3], NONE[:3], [20, 21, 19]).assign(schedule="constant")
     frame["curve"] = [
         [{"epoch": float(e), "val_top1": float(v)} for e, v in zip((10, 20), curve_of[key], strict=True)]

@@ -74,9 +74,10 @@ def test_differences_are_paired_by_seed_and_drawn():
     rows = []
     for seed, base in enumerate((50.0, 60.0, 70.0)):  # the seeds differ far more than the change does
         for change, fields, top1 in (
-            (UNCHANGED, {}, base), ("GELU", {"activation": "gelu"}, base + 2 + 0.1 * seed),
+            (UNCHANGED, {}, base),
+            ("GELU", {"activation": "gelu"}, base + 2 + 0.1 * seed),
             ("cosine", {"schedule": "cosine"}, base + (seed - 1)),
-        ):  # fmt: skip
+        ):
             record = record_of(run(seed, **fields), metrics={"test_top1": top1})
             rows.append({**row_of(record.run, record), "change": change, "family": "S-MLP"})
     frame = pd.DataFrame(rows)

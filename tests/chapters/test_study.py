@@ -55,7 +55,7 @@ def test_the_best_on_validation_is_chosen_with_a_seed_of_its_own():
     assert (choice.lr, choice.at_edge, choice.final) == (3e-4, False, True)
     assert {(run.lr, run.seed, run.split) for run in fake.asked().values()} == {
         (lr, TUNING_SEED, "holdout") for lr in LRS
-    }  # fmt: skip
+    }
     assert choice.grid["lr"].tolist() == sorted(LRS) and choice.grid["status"].eq("ok").all()
 
 
@@ -105,15 +105,13 @@ def test_collect_runs_fresh_seeds_at_the_choice():
     preset, fake = rq1.resolve("laptop"), Fake(best_lr=2.5e-4)
     results = rq1.collect(preset, fake)
     tuned = [run for run in fake.asked().values() if run.seed == TUNING_SEED]
-    assert len(tuned) == 18 and {(run.augment, run.epochs) for run in tuned} == {
-        ("none", 10), ("flip+crop+mixup", 30)
-    }  # fmt: skip
+    assert len(tuned) == 18 and {(run.augment, run.epochs) for run in tuned} == {("none", 10), ("flip+crop+mixup", 30)}
     assert len(results.cells) == 6 and results.complete and results.sufficient
     for cell in results.cells:
         assert cell.choice.lr == 3e-4 and [run.seed for run in cell.runs] == [0, 1, 2]
         assert {(run.lr, run.epochs, run.split) for run in cell.runs} == {
             (3e-4, 90 if cell.augment != "none" else 30, "holdout")
-        }  # fmt: skip
+        }
     assert results.frame["seed"].tolist() == [0] * 6 + [1] * 6 + [2] * 6  # a whole table early
     assert results.frame["family"].tolist()[:3] == ["S-MLP", "B-MLP", "CNN"]
     assert (results.frame["augmented"] == results.frame["augment"].ne("none")).all()
@@ -155,7 +153,7 @@ def test_presets_with_the_papers_cells_choose_nothing():
         assert len(fake.calls) == 1 and all(cell.choice.final for cell in results.cells)
         assert {(r.lr, r.optimizer, r.label_smoothing, r.schedule, r.split, r.batch_size, r.subset) for r in runs} == {
             (5e-5, "lion", 0.3, "constant", "all", 4096, None)
-        }  # fmt: skip
+        }
         lengths = {"overnight": 75, "gpu": 1000, "paper": 5000}
         assert {r.epochs for r in runs} == {100, lengths[name]}
     seeds = {cell.model: len(cell.runs) for cell in rq1.collect(rq1.resolve("overnight"), Fake()).cells}
@@ -168,7 +166,7 @@ def test_a_resnet_comes_with_a_recipe_of_its_own():
     assert cell.choice.final and [run.seed for run in cell.runs] == [0, 1, 2]
     assert {(r.optimizer, r.lr, r.weight_decay, r.schedule, r.dataset, r.subset) for r in cell.runs} == {
         ("sgd", 0.1, 5e-4, "cosine", "cifar100", None)
-    }  # fmt: skip
+    }
 
 
 def test_digits_are_not_mirrored():

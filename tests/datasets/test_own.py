@@ -96,21 +96,24 @@ def header_that_lies() -> bytes:
     return raw.getvalue()
 
 
-@pytest.mark.parametrize(("harm", "message"), [
-    (lambda p: p.write_bytes(p.read_bytes()[:-30]), "train.npz cannot be read"),
-    (lambda p: p.write_bytes(b"nothing of the kind"), "train.npz cannot be read"),
-    (lambda p: p.write_bytes(header_that_lies()), "another size than its header says"),
-    (lambda p: p.unlink(), "train.npz is missing"),
-    (lambda p: np.savez(p, images=colours(4)), "labels.npy"),
-    (lambda p: np.savez(p, images=colours(4).astype(float), labels=[0, 1, 0, 1]), "images are float64.*not uint8"),
-    (lambda p: np.savez(p, images=colours(4)[:, :6], labels=[0, 1, 0, 1]), "square"),
-    (lambda p: np.savez(p, images=colours(4, channels=4), labels=[0, 1, 0, 1]), "not uint8"),
-    (lambda p: np.savez(p, images=colours(4), labels=[0, 1, 0]), "labels are int64"),
-    (lambda p: np.savez(p, images=colours(4), labels=[0, 1, 0, 0.5]), "labels are float64"),
-    (lambda p: np.savez(p, images=colours(4), labels=[0, -1, 0, 1]), "below 0"),
-    (lambda p: np.savez(p, images=colours(4), labels=[0, 0, 0, 0]), "label 1 does not occur in train.npz"),
-    (lambda p: np.savez(p, images=colours(4, 9), labels=[0, 1, 0, 1]), "train.npz are .9, 9, 3"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("harm", "message"),
+    [
+        (lambda p: p.write_bytes(p.read_bytes()[:-30]), "train.npz cannot be read"),
+        (lambda p: p.write_bytes(b"nothing of the kind"), "train.npz cannot be read"),
+        (lambda p: p.write_bytes(header_that_lies()), "another size than its header says"),
+        (lambda p: p.unlink(), "train.npz is missing"),
+        (lambda p: np.savez(p, images=colours(4)), "labels.npy"),
+        (lambda p: np.savez(p, images=colours(4).astype(float), labels=[0, 1, 0, 1]), "images are float64.*not uint8"),
+        (lambda p: np.savez(p, images=colours(4)[:, :6], labels=[0, 1, 0, 1]), "square"),
+        (lambda p: np.savez(p, images=colours(4, channels=4), labels=[0, 1, 0, 1]), "not uint8"),
+        (lambda p: np.savez(p, images=colours(4), labels=[0, 1, 0]), "labels are int64"),
+        (lambda p: np.savez(p, images=colours(4), labels=[0, 1, 0, 0.5]), "labels are float64"),
+        (lambda p: np.savez(p, images=colours(4), labels=[0, -1, 0, 1]), "below 0"),
+        (lambda p: np.savez(p, images=colours(4), labels=[0, 0, 0, 0]), "label 1 does not occur in train.npz"),
+        (lambda p: np.savez(p, images=colours(4, 9), labels=[0, 1, 0, 1]), "train.npz are .9, 9, 3"),
+    ],
+)
 def test_npz_that_cannot_be_used_is_one_line(root, harm, message):
     write_npz(root / "mine", colours(4), [0, 1, 0, 1], colours(2), [0, 1])
     harm(root / "mine" / "train.npz")
@@ -154,8 +157,14 @@ def test_the_projects_own_npz_is_what_facts_say():
 def flowers(root):
     """2 classes, images of several sizes and kinds, one in a subfolder."""
     folder = root / "flowers"
-    kinds = {"train/rose/b.png": (64, 64), "train/rose/a.JPG": (80, 64), "train/rose/more/c.jpeg": (30, 90),
-             "train/daisy/x.png": (64, 64), "train/daisy/y.png": (200, 100), "val/daisy/z.png": (64, 70)}  # fmt: skip
+    kinds = {
+        "train/rose/b.png": (64, 64),
+        "train/rose/a.JPG": (80, 64),
+        "train/rose/more/c.jpeg": (30, 90),
+        "train/daisy/x.png": (64, 64),
+        "train/daisy/y.png": (200, 100),
+        "val/daisy/z.png": (64, 70),
+    }
     for seed, (name, size) in enumerate(kinds.items()):
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -244,9 +253,22 @@ def test_a_full_disk_is_one_line(flowers, root, monkeypatch):
 # --- names and records
 
 
-@pytest.mark.parametrize("name", [
-    "npz:", "npz:.", "npz:/abs", "npz:..", "npz:../out", "npz:a/../../out", "folder:@32", "folder:a@2",
-    "folder:a@9999", "folder:C:\\x", "npz://x"])  # fmt: skip
+@pytest.mark.parametrize(
+    "name",
+    [
+        "npz:",
+        "npz:.",
+        "npz:/abs",
+        "npz:..",
+        "npz:../out",
+        "npz:a/../../out",
+        "folder:@32",
+        "folder:a@2",
+        "folder:a@9999",
+        "folder:C:\\x",
+        "npz://x",
+    ],
+)
 def test_names_that_lead_out_of_the_root(name, root):
     for look in (datasets.facts, datasets.load, datasets.fetch, datasets.canonical_name):
         with pytest.raises(UserError):

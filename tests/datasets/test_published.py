@@ -124,14 +124,22 @@ def test_fashion_mnist_without_a_server_or_with_the_wrong_file(fashion, tmp_path
 def stl(server, monkeypatch):
     """An STL-10 of 4 + 2 images."""
     files = {
-        "train_X.bin": RNG.integers(0, 256, 4 * 3 * 96 * 96, np.uint8).tobytes(), "train_y.bin": bytes([1, 2, 10, 5]),
-        "test_X.bin": RNG.integers(0, 256, 2 * 3 * 96 * 96, np.uint8).tobytes(), "test_y.bin": bytes([3, 1]),
-    }  # fmt: skip
-    monkeypatch.setattr(STL10, "train_list", [[n, md5(files[n])] for n in files if n.startswith("train")]
-                        + [["unlabeled_X.bin", "5242ba1fed5e4be9e1e742405eb56ca4"]])  # fmt: skip
+        "train_X.bin": RNG.integers(0, 256, 4 * 3 * 96 * 96, np.uint8).tobytes(),
+        "train_y.bin": bytes([1, 2, 10, 5]),
+        "test_X.bin": RNG.integers(0, 256, 2 * 3 * 96 * 96, np.uint8).tobytes(),
+        "test_y.bin": bytes([3, 1]),
+    }
+    monkeypatch.setattr(
+        STL10,
+        "train_list",
+        [[n, md5(files[n])] for n in files if n.startswith("train")]
+        + [["unlabeled_X.bin", "5242ba1fed5e4be9e1e742405eb56ca4"]],
+    )
     monkeypatch.setattr(STL10, "test_list", [[n, md5(files[n])] for n in files if n.startswith("test")])
-    server.content = archive_of({f"stl10_binary/{n}": body for n, body in files.items()}
-                                | {"stl10_binary/unlabeled_X.bin": b"large", "../escaped": b"x"})  # fmt: skip
+    server.content = archive_of(
+        {f"stl10_binary/{n}": body for n, body in files.items()}
+        | {"stl10_binary/unlabeled_X.bin": b"large", "../escaped": b"x"}
+    )
     monkeypatch.setattr(STL10, "tgz_md5", md5(server.content))
     monkeypatch.setattr(STL10, "url", f"http://127.0.0.1:{server.server_port}/stl10_binary.tar.gz")
     return server
@@ -147,7 +155,11 @@ def test_stl10_without_the_unlabelled_images(stl, tmp_path, monkeypatch):
     datasets.fetch("stl10", root)
     assert stl.ranges == [None, "bytes=5000-"] and not (tmp_path / "escaped").exists()
     assert sorted(p.name for p in (root / "stl10_binary").iterdir()) == [
-        "test_X.bin", "test_y.bin", "train_X.bin", "train_y.bin"]  # fmt: skip
+        "test_X.bin",
+        "test_y.bin",
+        "train_X.bin",
+        "train_y.bin",
+    ]
     images = datasets.load("stl10", root)
     monkeypatch.setattr(STL10, "train_list", STL10.train_list[:2])  # torchvision's reader insists on the third
     theirs = STL10(root, split="train")
@@ -181,12 +193,14 @@ def tiny(server, monkeypatch):
         for i in range(11):
             grey = (k, i) == (1, 10)
             files[f"{top}/train/{wnid}/images/{wnid}_{i}.JPEG"] = encoded(
-                picture(100 * k + i, mode="L" if grey else "RGB"), "JPEG")  # fmt: skip
+                picture(100 * k + i, mode="L" if grey else "RGB"), "JPEG"
+            )
         files[f"{top}/train/{wnid}/{wnid}_boxes.txt"] = b""
     for i in range(3):
         files[f"{top}/val/images/val_{i}.JPEG"] = encoded(picture(300 + i), "JPEG")
     files[f"{top}/val/val_annotations.txt"] = b"".join(
-        f"val_{i}.JPEG\t{('n01', 'n02', 'n01')[i]}\t0\t0\t9\t9\n".encode() for i in (2, 0, 1))  # fmt: skip
+        f"val_{i}.JPEG\t{('n01', 'n02', 'n01')[i]}\t0\t0\t9\t9\n".encode() for i in (2, 0, 1)
+    )
     files[f"{top}/test/images/test_0.JPEG"] = b"not labelled, not read"
     files[f"{top}/wnids.txt"] = b"n02\nn01\n"
     files[f"{top}/words.txt"] = b"n01\tgoldfish, Carassius\nn02\ttench\nn03\tx"
@@ -196,8 +210,13 @@ def tiny(server, monkeypatch):
         for name, body in files.items():
             archive.writestr(name, body)
     server.content, server.files = raw.getvalue(), files
-    monkeypatch.setattr(published, "TINY", published.Zip(
-        f"http://127.0.0.1:{server.server_port}/tiny-imagenet-200.zip", "tiny-imagenet-200.zip", md5(server.content)))
+    monkeypatch.setattr(
+        published,
+        "TINY",
+        published.Zip(
+            f"http://127.0.0.1:{server.server_port}/tiny-imagenet-200.zip", "tiny-imagenet-200.zip", md5(server.content)
+        ),
+    )
     return server
 
 

@@ -25,8 +25,10 @@ from mlp_lib.errors import UserError
 def test_embedded_sets_are_what_facts_say(name, fingerprint, tmp_path):
     images = datasets.load(name, tmp_path)  # nothing under the root: nothing is needed
     facts = images.facts
-    for pixels, labels, size in [(images.train_images, images.train_labels, facts.train_size),
-                                 (images.test_images, images.test_labels, facts.test_size)]:
+    for pixels, labels, size in [
+        (images.train_images, images.train_labels, facts.train_size),
+        (images.test_images, images.test_labels, facts.test_size),
+    ]:
         assert pixels.shape == (size, facts.channels, facts.resolution, facts.resolution) and pixels.dtype == np.uint8
         assert labels.shape == (size,) and labels.dtype == np.int64
         assert set(labels) == set(range(facts.num_classes))
@@ -68,8 +70,10 @@ def test_root_and_names(monkeypatch, tmp_path):
 
 
 @pytest.mark.cifar("cifar10", "cifar100")
-@pytest.mark.parametrize(("name", "first", "tolerance", "fingerprint"), [
-    ("cifar10", "frog", 4e-7, "a3be4ac5e033eea7"), ("cifar100", "cattle", 5.1e-5, "d7775b4c91b2eb54")])
+@pytest.mark.parametrize(
+    ("name", "first", "tolerance", "fingerprint"),
+    [("cifar10", "frog", 4e-7, "a3be4ac5e033eea7"), ("cifar100", "cattle", 5.1e-5, "d7775b4c91b2eb54")],
+)
 def test_cifar_is_the_published_set(name, first, tolerance, fingerprint):
     images = datasets.load(name)
     assert images.fingerprint == fingerprint
@@ -135,8 +139,10 @@ def server(monkeypatch):
     files = {f"data_batch_{i}": batch(i) for i in range(1, 6)} | {"test_batch": batch(6)}
     names = pickle.dumps({"label_names": list("abcdefghij")})
     server = Server()
-    server.content = archive_of({f"cifar-10-batches-py/{name}": body for name, body in files.items()}
-                                | {"cifar-10-batches-py/batches.meta": names})
+    server.content = archive_of(
+        {f"cifar-10-batches-py/{name}": body for name, body in files.items()}
+        | {"cifar-10-batches-py/batches.meta": names}
+    )
     monkeypatch.setattr(CIFAR10, "train_list", [[name, md5(body)] for name, body in files.items()][:5])
     monkeypatch.setattr(CIFAR10, "test_list", [["test_batch", md5(files["test_batch"])]])
     monkeypatch.setattr(CIFAR10, "meta", CIFAR10.meta | {"md5": md5(names)})
@@ -226,8 +232,14 @@ def test_a_truncated_archive_under_the_final_name_is_fetched_again(server, tmp_p
 
 
 def test_no_member_of_an_archive_chooses_where_it_lands(server, tmp_path, monkeypatch):
-    server.content = archive_of({"../escaped": b"x", "cifar-10-batches-py/../../escaped": b"x",
-                                 str(tmp_path / "absolute"): b"x", "cifar-10-batches-py/extra": b"x"})
+    server.content = archive_of(
+        {
+            "../escaped": b"x",
+            "cifar-10-batches-py/../../escaped": b"x",
+            str(tmp_path / "absolute"): b"x",
+            "cifar-10-batches-py/extra": b"x",
+        }
+    )
     monkeypatch.setattr(CIFAR10, "tgz_md5", md5(server.content))
     root = tmp_path / "root"
     with pytest.raises(UserError, match="does not hold the published files"):

@@ -90,14 +90,38 @@ def test_values_lie_in_their_ranges_and_are_uniform():
     n = 20_000
     values = shapes.sample(n, 0)
     assert np.abs(np.bincount(values["label"], minlength=10) - n / 10).max() < 4.5 * np.sqrt(n * 0.09)
-    for name, (low, high) in {"dx": (-0.22, 0.22), "dy": (-0.22, 0.22), "scale": (0.28, 0.46), "hue": (0, 1),
-                              "rotation": (0, 2 * np.pi), "texture": (0.2, 1), "noise": (0, 0.06)}.items():
+    for name, (low, high) in {
+        "dx": (-0.22, 0.22),
+        "dy": (-0.22, 0.22),
+        "scale": (0.28, 0.46),
+        "hue": (0, 1),
+        "rotation": (0, 2 * np.pi),
+        "texture": (0.2, 1),
+        "noise": (0, 0.06),
+    }.items():
         x = (values[name] - low) / (high - low)
         assert x.min() >= 0 and x.max() <= 1
         assert np.abs(np.histogram(x, 10, (0, 1))[0] - n / 10).max() < 4.5 * np.sqrt(n * 0.09), name
     assert np.abs(np.bincount(values["clutter"]) - n / 5).max() < 4.5 * np.sqrt(n * 0.16)
-    columns = np.array([values[name] for name in ("label", "dx", "dy", "scale", "rotation", "hue", "bright", "texture",
-                                                  "clutter", "noise", "ground_hue")], dtype=float)
+    columns = np.array(
+        [
+            values[name]
+            for name in (
+                "label",
+                "dx",
+                "dy",
+                "scale",
+                "rotation",
+                "hue",
+                "bright",
+                "texture",
+                "clutter",
+                "noise",
+                "ground_hue",
+            )
+        ],
+        dtype=float,
+    )
     assert np.abs(np.corrcoef(columns) - np.eye(len(columns))).max() < 4.5 / np.sqrt(n)
 
 

@@ -37,8 +37,9 @@ class OnePixel(nn.Module):
 
 def moved(model: nn.Module, images: torch.Tensor, labels: torch.Tensor, permutation=None, run=RUN) -> dict:
     empty = Split(images[:0], labels[:0])
-    data = Data(empty, empty, Split(images, labels), torch.zeros(1, 1, 1), torch.full((1, 1, 1), 255.0), permutation, 2,
-                "")  # fmt: skip
+    data = Data(
+        empty, empty, Split(images, labels), torch.zeros(1, 1, 1), torch.full((1, 1, 1), 255.0), permutation, 2, ""
+    )
     return json.loads(json.dumps(measure(("translated",), model, run, data)["translated"]))
 
 

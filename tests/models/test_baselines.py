@@ -32,9 +32,25 @@ def test_a_published_size_is_another_spelling():
     assert [architectures.parse(f"ViT-{size}/4").heads for size in ("Ti", "S", "B")] == [3, 6, 12]  # as published
 
 
-@pytest.mark.parametrize("name", [
-    "ResNet50", "resnet18", "ResNet18-32", "ViT-Ti", "ViT-L/4", "ViT-0x4/8", "ViT-64x0/8", "ViT-64x4/0", "ViT-48x4/8",
-    "ViT-224x4/8", "ViT-64/8", "Mixer-64x4", "Mixer-63x4/8", "Mixer-S/4"])  # fmt: skip
+@pytest.mark.parametrize(
+    "name",
+    [
+        "ResNet50",
+        "resnet18",
+        "ResNet18-32",
+        "ViT-Ti",
+        "ViT-L/4",
+        "ViT-0x4/8",
+        "ViT-64x0/8",
+        "ViT-64x4/0",
+        "ViT-48x4/8",
+        "ViT-224x4/8",
+        "ViT-64/8",
+        "Mixer-64x4",
+        "Mixer-63x4/8",
+        "Mixer-S/4",
+    ],
+)
 def test_names_outside_the_grammar_are_one_line(name):
     with pytest.raises(UserError) as caught:
         build(name, 10, 32)
@@ -42,9 +58,18 @@ def test_names_outside_the_grammar_are_one_line(name):
 
 
 @pytest.mark.parametrize("name", SMALL)
-@pytest.mark.parametrize("option", [
-    {"norm": "none"}, {"activation": "relu"}, {"skip": True}, {"bottleneck": False}, {"norm_position": "pre"},
-    {"block_form": "code"}, {"dropout": 0.1}])  # fmt: skip
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"norm": "none"},
+        {"activation": "relu"},
+        {"skip": True},
+        {"bottleneck": False},
+        {"norm_position": "pre"},
+        {"block_form": "code"},
+        {"dropout": 0.1},
+    ],
+)
 def test_options_of_mlps_do_not_apply(name, option):
     with pytest.raises(UserError, match=name.split("-")[0]):
         build(name, 10, 32, **option)
@@ -61,9 +86,15 @@ def test_patches_that_do_not_tile_the_image_are_refused_with_what_would_do():
 
 
 def test_batch_norm_is_known_without_building():
-    expected = {("ResNet18", None): True, ("ViT-32x1/4", None): False, ("Mixer-32x1/4", None): False,
-                ("CNN-4", None): True, ("CNN-4", "none"): False, ("B-2/Wi-8", None): False,
-                ("S-2/Wi-8", "batch"): True}  # fmt: skip
+    expected = {
+        ("ResNet18", None): True,
+        ("ViT-32x1/4", None): False,
+        ("Mixer-32x1/4", None): False,
+        ("CNN-4", None): True,
+        ("CNN-4", "none"): False,
+        ("B-2/Wi-8", None): False,
+        ("S-2/Wi-8", "batch"): True,
+    }
     for (name, norm), has in expected.items():
         assert architectures.uses_batch_norm(architectures.parse(name), {"norm": norm}) == has
         with torch.device("meta"):
@@ -75,12 +106,19 @@ def test_batch_norm_is_known_without_building():
 # --- published sizes
 
 
-@pytest.mark.parametrize(("name", "resolution", "classes", "parameters"), [
-    # torchvision states 11,689,512 for its stem of 7x7x3x64 and 1000 classes; ours has 3x3x3x64 and 10.
-    ("ResNet18", 32, 10, 11_689_512 - 49 * 3 * 64 + 9 * 3 * 64 - 513 * 1000 + 513 * 10),
-    # timm's list of results, in millions to two places: 5.72, 22.05, 86.57, 18.53, 59.88
-    ("ViT-Ti/16", 224, 1000, 5_717_416), ("ViT-S/16", 224, 1000, 22_050_664), ("ViT-B/16", 224, 1000, 86_567_656),
-    ("Mixer-512x8/16", 224, 1000, 18_528_264), ("Mixer-768x12/16", 224, 1000, 59_880_472)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "resolution", "classes", "parameters"),
+    [
+        # torchvision states 11,689,512 for its stem of 7x7x3x64 and 1000 classes; ours has 3x3x3x64 and 10.
+        ("ResNet18", 32, 10, 11_689_512 - 49 * 3 * 64 + 9 * 3 * 64 - 513 * 1000 + 513 * 10),
+        # timm's list of results, in millions to two places: 5.72, 22.05, 86.57, 18.53, 59.88
+        ("ViT-Ti/16", 224, 1000, 5_717_416),
+        ("ViT-S/16", 224, 1000, 22_050_664),
+        ("ViT-B/16", 224, 1000, 86_567_656),
+        ("Mixer-512x8/16", 224, 1000, 18_528_264),
+        ("Mixer-768x12/16", 224, 1000, 59_880_472),
+    ],
+)
 def test_parameters_are_the_published_ones(name, resolution, classes, parameters):
     with torch.device("meta"):
         assert parameter_counts(build(name, classes, resolution))["parameters"] == parameters
@@ -104,9 +142,17 @@ def test_resnet18_costs_what_is_known_for_cifar():
     assert cost(build("ResNet18", 5, 64, channels=1), 1, 64).macs == resnet18_by_hand(1, 64, 5)[0]
 
 
-@pytest.mark.parametrize(("family", "width", "depth", "patch", "side", "channels"), [
-    ("ViT", 64, 4, 8, 32, 3), ("ViT", 192, 12, 4, 32, 3), ("ViT", 32, 1, 2, 8, 1),
-    ("Mixer", 64, 4, 8, 32, 3), ("Mixer", 128, 2, 8, 64, 3), ("Mixer", 32, 1, 4, 8, 1)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("family", "width", "depth", "patch", "side", "channels"),
+    [
+        ("ViT", 64, 4, 8, 32, 3),
+        ("ViT", 192, 12, 4, 32, 3),
+        ("ViT", 32, 1, 2, 8, 1),
+        ("Mixer", 64, 4, 8, 32, 3),
+        ("Mixer", 128, 2, 8, 64, 3),
+        ("Mixer", 32, 1, 4, 8, 1),
+    ],
+)
 def test_patch_models_cost_what_the_formulas_say(family, width, depth, patch, side, channels):
     """Attention included: T x T scores and their use, each T^2 d. Backward: twice the forward, less the image's."""
     patches = (side // patch) ** 2
@@ -267,9 +313,15 @@ def test_initial_weights_are_those_of_the_papers():
     assert abs(loss.item() - math.log(10)) < 1e-6  # the head starts at zero: all classes alike
 
 
-@pytest.mark.parametrize(("model", "options", "lr", "steps"), [
-    ("ResNet18", {}, 1e-3, 10), ("ViT-32x2/4", {}, 1e-2, 60), ("Mixer-32x2/4", {}, 1e-2, 40),
-    ("CNN-8", {"norm": "none"}, 1e-2, 60)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("model", "options", "lr", "steps"),
+    [
+        ("ResNet18", {}, 1e-3, 10),
+        ("ViT-32x2/4", {}, 1e-2, 60),
+        ("Mixer-32x2/4", {}, 1e-2, 40),
+        ("CNN-8", {"norm": "none"}, 1e-2, 60),
+    ],
+)
 def test_each_learns_64_digits_by_heart(model, options, lr, steps):
     """Without norm, too, torch's default initialisation is enough for the CNN's five layers."""
     digits = datasets.load("digits")
@@ -287,8 +339,9 @@ def test_each_learns_64_digits_by_heart(model, options, lr, steps):
 
 def test_a_trained_body_takes_a_new_head(tmp_path):
     parent = make_run(model="ViT-32x1/4", dataset="shapes", epochs=1)
-    child = make_run(model="ViT-32x1/4", dataset="cifar100", epochs=1, seed=5,
-                     init=dict(run=parent, transform="new_head"))  # fmt: skip
+    child = make_run(
+        model="ViT-32x1/4", dataset="cifar100", epochs=1, seed=5, init=dict(run=parent, transform="new_head")
+    )
     trained = build_for(parent)
     loop.save_weights(trained, tmp_path / f"{parent.key}.safetensors")
     model = loop.initial_model(child, tmp_path)
@@ -308,8 +361,15 @@ def test_a_record_of_a_control(tmp_path):
 
 
 def test_families_have_names_colours_and_a_planned_rate():
-    expected = {"S-6/Wi-64": "S-MLP", "B-6/Wi-64": "B-MLP", "CNN-16": "CNN", "ResNet18": "ResNet18",
-                "ViT-64x4/8": "ViT", "ViT-Ti/4": "ViT", "Mixer-64x4/8": "Mixer"}  # fmt: skip
+    expected = {
+        "S-6/Wi-64": "S-MLP",
+        "B-6/Wi-64": "B-MLP",
+        "CNN-16": "CNN",
+        "ResNet18": "ResNet18",
+        "ViT-64x4/8": "ViT",
+        "ViT-Ti/4": "ViT",
+        "Mixer-64x4/8": "Mixer",
+    }
     assert {name: family_of(name) for name in expected} == expected
     assert set(plots.FAMILY_COLOURS) == {*expected.values(), "CNN without norm"}
     assert len(set(plots.FAMILY_COLOURS.values())) == len(plots.FAMILY_COLOURS)

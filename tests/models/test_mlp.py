@@ -14,9 +14,13 @@ from mlp_lib.records.run import make_run
 
 # Published parameter counts, in millions, at 64 x 64 x 3 and 11,230 classes (paper, table of models).
 PUBLISHED = {
-    "B-6/Wi-256": 9.2, "B-12/Wi-256": 12.3, "B-6/Wi-512": 24.7, "B-12/Wi-512": 37.3, "B-6/Wi-1024": 74.5,
+    "B-6/Wi-256": 9.2,
+    "B-12/Wi-256": 12.3,
+    "B-6/Wi-512": 24.7,
+    "B-12/Wi-512": 37.3,
+    "B-6/Wi-1024": 74.5,
     "B-12/Wi-1024": 124.8,
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
@@ -66,14 +70,27 @@ def test_expansion_in_the_name_and_as_a_keyword_agree():
 @pytest.mark.parametrize(
     "name, options",
     [
-        ("B6/Wi-256", {}), ("C-6/Wi-256", {}), ("B-6/Wi-256 ", {}), ("B-0/Wi-8", {}), ("B-2/Wi-0", {}),
-        ("B-2/Wi-8-E_0", {}), ("CNN-0", {}), ("S-2/Wi-8-E_2", {}), ("resnet18", {}),
-        ("B-2/Wi-8", {"activation": "swish"}), ("B-2/Wi-8", {"norm": "group"}), ("B-2/Wi-8", {"norms": "layer"}),
-        ("B-2/Wi-8", {"block_form": "code"}), ("B-2/Wi-8", {"dropout": 1.0}), ("S-2/Wi-8", {"expansion": 2}),
-        ("CNN-4", {"skip": True}), ("CNN-4", {"norm": "layer"}), ("CNN-4", {"dropout": 0.1}),
+        ("B6/Wi-256", {}),
+        ("C-6/Wi-256", {}),
+        ("B-6/Wi-256 ", {}),
+        ("B-0/Wi-8", {}),
+        ("B-2/Wi-0", {}),
+        ("B-2/Wi-8-E_0", {}),
+        ("CNN-0", {}),
+        ("S-2/Wi-8-E_2", {}),
+        ("resnet18", {}),
+        ("B-2/Wi-8", {"activation": "swish"}),
+        ("B-2/Wi-8", {"norm": "group"}),
+        ("B-2/Wi-8", {"norms": "layer"}),
+        ("B-2/Wi-8", {"block_form": "code"}),
+        ("B-2/Wi-8", {"dropout": 1.0}),
+        ("S-2/Wi-8", {"expansion": 2}),
+        ("CNN-4", {"skip": True}),
+        ("CNN-4", {"norm": "layer"}),
+        ("CNN-4", {"dropout": 0.1}),
         ("CNN-4", {"expansion": 2}),
     ],
-)  # fmt: skip
+)
 def test_unknown_names_and_options_are_one_line(name, options):
     with pytest.raises(UserError) as caught:
         build(name, 10, 8, **options)

@@ -19,13 +19,29 @@ def frame(**changes) -> pd.DataFrame:
         for seed in range(3):
             rows.append(
                 dict(
-                    model=model, family=f"{model[0]}-MLP", augment="none", augmented=False, dataset="cifar10",
-                    train_examples=50_000, epochs=100, batch_size=4096, lr=5e-5, seed=seed, status="ok", preset="gpu",
-                    test_top1=base + seed, train_top1=99.0, train_flops=2e15, total_steps=40, schedule="constant",
-                    curve=[{"epoch": 10.0, "step": 4, "val_top1": 30.0 + seed}, {"epoch": 100.0, "step": 40,
-                                                                                 "val_top1": base + seed}],
+                    model=model,
+                    family=f"{model[0]}-MLP",
+                    augment="none",
+                    augmented=False,
+                    dataset="cifar10",
+                    train_examples=50_000,
+                    epochs=100,
+                    batch_size=4096,
+                    lr=5e-5,
+                    seed=seed,
+                    status="ok",
+                    preset="gpu",
+                    test_top1=base + seed,
+                    train_top1=99.0,
+                    train_flops=2e15,
+                    total_steps=40,
+                    schedule="constant",
+                    curve=[
+                        {"epoch": 10.0, "step": 4, "val_top1": 30.0 + seed},
+                        {"epoch": 100.0, "step": 40, "val_top1": base + seed},
+                    ],
                 )
-            )  # fmt: skip
+            )
     return pd.DataFrame(rows).assign(**changes)
 
 
@@ -37,9 +53,7 @@ def curves(runs: pd.DataFrame) -> pd.DataFrame:
 
 def test_table_of_cells_has_our_interval_and_the_papers_number_for_the_same_cell():
     table = plots.table_of_cells(frame(), PAPER)
-    assert table["test top-1 % [95%]"].tolist() == [
-        t_interval([54, 55, 56]).text(), t_interval([58, 59, 60]).text()
-    ]  # fmt: skip
+    assert table["test top-1 % [95%]"].tolist() == [t_interval([54, 55, 56]).text(), t_interval([58, 59, 60]).text()]
     assert table["paper (epochs)"].tolist() == ["54.2 (100)", "58.1* (100)"]  # the star: unverified
     assert table["PFLOP"].tolist() == ["2", "2"]
 
@@ -80,8 +94,9 @@ def test_error_against_compute_counts_the_flops_spent_so_far():
 def test_the_legend_of_compute_is_long_enough_to_tell_dashed_from_solid():
     both = pd.concat([frame(), frame(augmented=True)], ignore_index=True)
     axis = plots.error_against_compute(curves(both)).axes[0]
-    handles = dict(zip([text.get_text() for text in axis.get_legend().get_texts()], axis.get_legend().get_lines(),
-                       strict=True))  # fmt: skip
+    handles = dict(
+        zip([text.get_text() for text in axis.get_legend().get_texts()], axis.get_legend().get_lines(), strict=True)
+    )
     assert handles["S-MLP"].get_linestyle() == "--" and handles["S-MLP, augmented"].get_linestyle() == "-"
     assert axis.get_legend().handlelength >= 2.8
 
@@ -117,7 +132,7 @@ def test_gain_at_equal_epochs_is_read_where_both_curves_have_a_point():
     longer["curve"] = [  # 3 and 4 points more at epoch 10 than the plain runs, and much more later
         [{"epoch": 10.0, "step": 4, "val_top1": 33.0 + 2 * seed}, {"epoch": 300.0, "step": 120, "val_top1": 90.0}]
         for seed in longer["seed"]
-    ]  # fmt: skip
+    ]
     both = curves(pd.concat([plain, longer], ignore_index=True))
     epoch, gain = plots.gain_at_equal_epochs(both, "B-MLP")
     assert epoch == 10 and gain == t_interval([3, 4, 5])

@@ -12,25 +12,72 @@ PARENT = dict(model="B-2/Wi-32", dataset="shapes", epochs=4)
 # hash has to change all the same, raise a recipe instead, or rename the records with it.
 GOLDEN = [
     ("144770837112", dict(model="B-6/Wi-1024", dataset="cifar10", split="all", epochs=100, batch_size=4096)),
-    ("c932aa4d00f5", dict(model="S-6/Wi-256", dataset="cifar10", subset=10_000, augment="flip+crop+mixup", epochs=90,
-                          batch_size=256, lr=3e-4)),
+    (
+        "c932aa4d00f5",
+        dict(
+            model="S-6/Wi-256",
+            dataset="cifar10",
+            subset=10_000,
+            augment="flip+crop+mixup",
+            epochs=90,
+            batch_size=256,
+            lr=3e-4,
+        ),
+    ),
     ("6ec83ced1f1f", dict(model="CNN-16", dataset="cifar100", epochs=30, seed=2)),
     ("d89c1c5726da", dict(model="B-12/Wi-512-E_2", dataset="cifar10", steps=1000, lr=1e-5, weight_decay=1e-3)),
-    ("02f6bf4575b6", dict(model="B-2/Wi-64", dataset="digits", epochs=10, optimizer="sgd", lr=0.1, momentum=0.0,
-                          clip=1.0, label_smoothing=0.0)),
-    ("82354548a310", dict(model="B-2/Wi-64", dataset="digits", epochs=10, optimizer="adamw", beta1=0.8, beta2=0.95,
-                          schedule="cosine", warmup_steps=20)),
-    ("aba187001224", dict(model="S-2/Wi-64", dataset="shapes", epochs=5, activation="gelu", norm="batch",
-                          norm_position="post", skip=True, block_form="code")),
+    (
+        "02f6bf4575b6",
+        dict(
+            model="B-2/Wi-64",
+            dataset="digits",
+            epochs=10,
+            optimizer="sgd",
+            lr=0.1,
+            momentum=0.0,
+            clip=1.0,
+            label_smoothing=0.0,
+        ),
+    ),
+    (
+        "82354548a310",
+        dict(
+            model="B-2/Wi-64",
+            dataset="digits",
+            epochs=10,
+            optimizer="adamw",
+            beta1=0.8,
+            beta2=0.95,
+            schedule="cosine",
+            warmup_steps=20,
+        ),
+    ),
+    (
+        "aba187001224",
+        dict(
+            model="S-2/Wi-64",
+            dataset="shapes",
+            epochs=5,
+            activation="gelu",
+            norm="batch",
+            norm_position="post",
+            skip=True,
+            block_form="code",
+        ),
+    ),
     ("5504ebbd55af", dict(model="S-2/Wi-64", dataset="shapes", epochs=5, bottleneck=True, dropout=0.1)),
     ("c04b83083032", dict(model="S-2/Wi-64", dataset="shapes", epochs=5, permute_seed=7, resolution=16)),
-    ("15398b820a65", dict(model="CNN-8", dataset="shapes", epochs=5, augment="crop+pad", crop_scale=0.4, crop_ratio=1,
-                          pad=2)),
+    (
+        "15398b820a65",
+        dict(model="CNN-8", dataset="shapes", epochs=5, augment="crop+pad", crop_scale=0.4, crop_ratio=1, pad=2),
+    ),
     ("4e31d4a9dbdb", dict(model="S-2/Wi-64", dataset="shapes", epochs=5, augment="mixup", mixup_alpha=0.2)),
     ("4efcfa83159b", dict(model="B-2/Wi-32", dataset="shapes", epochs=2, init=dict(run=PARENT, epoch=3))),
-    ("737802d5e2de", dict(model="B-2/Wi-32", dataset="cifar100", epochs=2,
-                          init=dict(run=PARENT, transform="new_head"))),
-]  # fmt: skip
+    (
+        "737802d5e2de",
+        dict(model="B-2/Wi-32", dataset="cifar100", epochs=2, init=dict(run=PARENT, transform="new_head")),
+    ),
+]
 
 SMALL = dict(model="B-2/Wi-32", dataset="digits", epochs=2)
 
@@ -81,12 +128,37 @@ def test_a_familys_own_defaults_given_explicitly_are_the_same_run(spelled_out):
 def test_every_field_that_is_changed_changes_the_key():
     base = dict(model="S-2/Wi-32", dataset="shapes", epochs=2, augment="crop+pad+mixup")
     changes = dict(
-        model="S-2/Wi-33", activation="gelu", norm="batch", norm_position="post", skip=True, bottleneck=True,
-        block_form="code", dropout=0.1, dataset="cifar10", subset=1000, split="all", resolution=16, permute_seed=0,
-        augment="flip+crop+pad+mixup", crop_scale=0.4, crop_ratio=1.0, pad=2, mixup_alpha=0.2, lr=1e-3,
-        weight_decay=0.1, beta1=0.8, beta2=0.9, schedule="linear", warmup_steps=3, clip=1.0, label_smoothing=0.1,
-        batch_size=64, epochs=3, seed=1, init=dict(run=PARENT),
-    )  # fmt: skip
+        model="S-2/Wi-33",
+        activation="gelu",
+        norm="batch",
+        norm_position="post",
+        skip=True,
+        bottleneck=True,
+        block_form="code",
+        dropout=0.1,
+        dataset="cifar10",
+        subset=1000,
+        split="all",
+        resolution=16,
+        permute_seed=0,
+        augment="flip+crop+pad+mixup",
+        crop_scale=0.4,
+        crop_ratio=1.0,
+        pad=2,
+        mixup_alpha=0.2,
+        lr=1e-3,
+        weight_decay=0.1,
+        beta1=0.8,
+        beta2=0.9,
+        schedule="linear",
+        warmup_steps=3,
+        clip=1.0,
+        label_smoothing=0.1,
+        batch_size=64,
+        epochs=3,
+        seed=1,
+        init=dict(run=PARENT),
+    )
     keys = {make_run(**{**base, name: value}).key for name, value in changes.items()}
     keys |= {make_run(**base, optimizer=name).key for name in ("adamw", "sgd")}
     keys |= {make_run(**base, optimizer="sgd", momentum=0.5).key, make_run(**{**base, "epochs": None}, steps=9).key}
@@ -126,7 +198,7 @@ INVALID = [
     ("init's field", dict(SMALL, init={"run": SMALL, "epcoh": 1}), r"'init\.epcoh'.*'epoch'.*: run, epoch, transform$"),
     ("parent's epoch", dict(SMALL, init={"run": SMALL, "epoch": 3}), r"init\.epoch=3.*take 1 to 2"),
     ("unknown recipe", dict(SMALL, recipes={"flavour": 2}), "recipes=.*data, model, augment, optimizer, train"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("fields, says", [case[1:] for case in INVALID], ids=[case[0] for case in INVALID])

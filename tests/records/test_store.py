@@ -62,8 +62,13 @@ def test_more_measures_of_one_training_go_first(store):
 
 def test_measures_are_of_any_record_and_metrics_of_the_first(store):
     first = record_of(RUN, time="2025-01-01T00:00:00+00:00", measures={"sharpness": 1}, precision="fp32")
-    later = record_of(RUN, time="2025-02-01T00:00:00+00:00", measures={"sharpness": 2, "translated": 3},
-                      metrics={"test_top1": 90.0}, precision="bf16")  # fmt: skip
+    later = record_of(
+        RUN,
+        time="2025-02-01T00:00:00+00:00",
+        measures={"sharpness": 2, "translated": 3},
+        metrics={"test_top1": 90.0},
+        precision="bf16",
+    )
     diverged = record_of(RUN, time="2025-03-01T00:00:00+00:00", measures={"first_layer": 4}, status="diverged")
     for record in (later, diverged, first):
         store.add(record)
@@ -172,8 +177,22 @@ def test_frame_has_a_row_a_run_in_their_order(store):
     assert frame["init"][0] == parent.key and frame["init"].isna().tolist() == [False, True, True]
     assert frame["test_top1"].isna().tolist() == [True, True, False] and frame["test_top1"][2] == 49.0
     assert frame["steps"].isna().all() and frame["steps_taken"][1] == 7 and frame["total_steps"].eq(20).all()
-    assert {"model", "lr", "seed", "augment", "train_flops", "paper_flops", "parameters", "seconds", "hardware",
-            "train_examples", "curve", "measures", "torch", "val_top1"} <= set(frame)  # fmt: skip
+    assert {
+        "model",
+        "lr",
+        "seed",
+        "augment",
+        "train_flops",
+        "paper_flops",
+        "parameters",
+        "seconds",
+        "hardware",
+        "train_examples",
+        "curve",
+        "measures",
+        "torch",
+        "val_top1",
+    } <= set(frame)
     assert set(store.frame()["key"]) == {RUN.key, diverged.key}
 
 

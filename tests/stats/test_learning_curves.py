@@ -19,15 +19,39 @@ def frame_of(errors: dict[str, list[float]], flops: dict[str, float] | None = No
     rows = []
     for family, by_seed in errors.items():
         for seed, error in enumerate(by_seed):
-            curve = [{"epoch": float(s), "step": float(s), "val_top1": 100 - error * (steps[-1] / s) ** 0.5}
-                     for s in steps]  # fmt: skip
+            curve = [
+                {"epoch": float(s), "step": float(s), "val_top1": 100 - error * (steps[-1] / s) ** 0.5} for s in steps
+            ]
             rows.append(
-                dict(family=family, model=family, seed=seed, status="ok", preset="laptop", searched=True, chosen=True,
-                     at_edge=False, trials=13, dataset="cifar10", train_examples=10_000, schedule="constant",
-                     epochs=30, optimizer="lion", lr=1e-3, augment="none", augmented=False, curve=curve,
-                     test_top1=100 - error, val_top1=100 - error, train_top1=99.0, total_steps=steps[-1],
-                     train_flops=(flops or {}).get(family, 1e12), paper_flops=5e11, macs=1_000_000, parameters=70_000)
-            )  # fmt: skip
+                dict(
+                    family=family,
+                    model=family,
+                    seed=seed,
+                    status="ok",
+                    preset="laptop",
+                    searched=True,
+                    chosen=True,
+                    at_edge=False,
+                    trials=13,
+                    dataset="cifar10",
+                    train_examples=10_000,
+                    schedule="constant",
+                    epochs=30,
+                    optimizer="lion",
+                    lr=1e-3,
+                    augment="none",
+                    augmented=False,
+                    curve=curve,
+                    test_top1=100 - error,
+                    val_top1=100 - error,
+                    train_top1=99.0,
+                    total_steps=steps[-1],
+                    train_flops=(flops or {}).get(family, 1e12),
+                    paper_flops=5e11,
+                    macs=1_000_000,
+                    parameters=70_000,
+                )
+            )
     return pd.DataFrame(rows)
 
 
@@ -47,14 +71,20 @@ def test_a_family_that_needs_an_eighth_of_the_compute_is_worth_a_factor_of_eight
     lower = 20 * 8**-0.5  # error goes with the root of compute: at an eighth of its training it is at 20
     errors = {"S-MLP": [30.0] * 3, "B-MLP": [20.0] * 3, "CNN": [lower] * 3}
     frame = frame_of(errors, {"B-MLP": 4e12, "CNN": 4e12}, steps=(1, 2, 6, 12, 64))
-    assert learning_curves.best_mlp(frame) == "B-MLP" and learning_curves.level_of(frame, "B-MLP") == pytest.approx(20.0)
+    assert learning_curves.best_mlp(frame) == "B-MLP" and learning_curves.level_of(frame, "B-MLP") == pytest.approx(
+        20.0
+    )
     by_name = {w.family: w for w in learning_curves.worths(frame)}
     assert learning_curves.ratio_text(by_name["CNN"]) == "8 [8, 8] n=3"
     assert by_name["CNN"].points.mean == pytest.approx(20 - lower)
     late = learning_curves.worths(frame_of(errors, steps=(12, 64)))[1]  # the first point is beyond the crossing
     assert learning_curves.ratio_text(late) == "at least 5.33 [5.33, 5.33] n=3"
     assert learning_curves.ratio_text(by_name["S-MLP"]) == "never reached" and by_name["S-MLP"].ratio.n == 0
-    assert learning_curves.sides(learning_curves.worths(frame)) == {"ahead": "CNN", "behind": "S-MLP", "undecided": "none"}
+    assert learning_curves.sides(learning_curves.worths(frame)) == {
+        "ahead": "CNN",
+        "behind": "S-MLP",
+        "undecided": "none",
+    }
 
 
 def test_the_ratio_is_a_geometric_mean_paired_by_seed():
@@ -81,11 +111,15 @@ def test_the_ratio_is_read_at_several_levels_and_differs_where_the_curves_have_o
         assert ratio == pytest.approx(share / (10 / level))
     table = learning_curves.table_of_worths(frame)
     assert [name for name in table if "ratio" in name] == [
-        "compute ratio at 20.0% (all) [95%]", "compute ratio at 28.3% (half) [95%]",
-        "compute ratio at 40.0% (a quarter) [95%]", "compute ratio at 56.6% (an eighth) [95%]",
-    ]  # fmt: skip
+        "compute ratio at 20.0% (all) [95%]",
+        "compute ratio at 28.3% (half) [95%]",
+        "compute ratio at 40.0% (a quarter) [95%]",
+        "compute ratio at 56.6% (an eighth) [95%]",
+    ]
     assert table.iloc[0, 2] == "2 [2, 2] n=2" and table.iloc[0, 4] == "1 [1, 1] n=2"
-    assert learning_curves.ratios_in_words(frame, "CNN").startswith("2 [2, 2] n=2 at 20.0%, 1.41 [1.41, 1.41] n=2 at 28.3%")
+    assert learning_curves.ratios_in_words(frame, "CNN").startswith(
+        "2 [2, 2] n=2 at 20.0%, 1.41 [1.41, 1.41] n=2 at 28.3%"
+    )
     assert learning_curves.ratios_in_words(frame, "Mixer") == "not run"
 
 
@@ -97,7 +131,9 @@ def test_a_level_is_what_every_seed_has_come_to_and_never_below_its_curve():
     assert learning_curves.levels(frame) == {1.0: 40.0, 0.5: 40.0, 0.25: 40.0, 0.125: 50.0}  # the lowest so far
     between = [{"epoch": s, "step": s, "val_top1": 100 - e} for s, e in ((1.0, 80.0), (4.0, 20.0), (8.0, 20.0))]
     frame = frame_of({"B-MLP": [20.0]}).assign(curve=lambda f: [between] * len(f))
-    assert learning_curves.levels(frame) == pytest.approx({1.0: 20, 0.5: 20, 0.25: 40, 0.125: 80})  # log-log: 80 / 2 at twice 1
+    assert learning_curves.levels(frame) == pytest.approx(
+        {1.0: 20, 0.5: 20, 0.25: 40, 0.125: 80}
+    )  # log-log: 80 / 2 at twice 1
     for level in learning_curves.levels(frame).values():
         assert math.isfinite(learning_curves.compute_to_reach(learning_curves.with_compute(frame), level)[0])
 
@@ -116,7 +152,9 @@ def test_seeds_that_never_arrive_are_not_left_out_of_a_mean():
     frame = frame_of({"B-MLP": [20.0] * 3, "ViT": [15.0, 15.0, 15.0]})
     frame.loc[frame.index[-1], "status"] = "diverged"
     assert learning_curves.ratio_text(learning_curves.worths(frame)[0]) == "reached by 2 of 3 seeds"
-    one = learning_curves.Worth("ViT", Estimate(1.0, None, 1), Estimate(3.0, None, 1), reached=1, seeds=1, at_least=False)
+    one = learning_curves.Worth(
+        "ViT", Estimate(1.0, None, 1), Estimate(3.0, None, 1), reached=1, seeds=1, at_least=False
+    )
     assert learning_curves.ratio_text(one) == "3 n=1"
 
 
@@ -142,15 +180,20 @@ def test_only_what_saw_the_same_images_is_compared():
     larger = pd.concat([given, given.assign(train_examples=45_000), searched], ignore_index=True)
     assert learning_curves.on_the_same_images(frame, larger)["family"].tolist() == ["B-MLP"] * 3 + ["ResNet18"]
     assert len(learning_curves.on_the_same_images(frame, pd.DataFrame())) == 3
-    assert len(learning_curves.on_the_same_images(pd.concat([frame, given.assign(train_examples=5)]), pd.DataFrame())) == 3
+    assert (
+        len(learning_curves.on_the_same_images(pd.concat([frame, given.assign(train_examples=5)]), pd.DataFrame())) == 3
+    )
 
 
 def curves_of(**families: list[list[float]]) -> pd.DataFrame:
     """One row a run: validation top-1 after 1, 2 and 3 epochs by seed, for each family (an underscore is a hyphen)."""
     named = {name.replace("_", "-"): by_seed for name, by_seed in families.items()}
     frame = frame_of({name: [100 - values[-1] for values in by_seed] for name, by_seed in named.items()})
-    rows = [[{"epoch": float(e), "step": float(e), "val_top1": v} for e, v in enumerate(values, start=1)]
-            for by_seed in named.values() for values in by_seed]  # fmt: skip
+    rows = [
+        [{"epoch": float(e), "step": float(e), "val_top1": v} for e, v in enumerate(values, start=1)]
+        for by_seed in named.values()
+        for values in by_seed
+    ]
     return frame.assign(curve=rows)
 
 
@@ -160,10 +203,17 @@ PAST_ITS_BEST = [[40.0, 66.0, 60.0], [41.0, 70.0, 71.0], [42.0, 65.0, 61.0]]  # 
 
 def test_a_family_is_read_at_its_best_length_which_the_other_seeds_choose():
     frame = curves_of(B_MLP=STILL_RISING, CNN=PAST_ITS_BEST)
-    assert learning_curves.at_best_length(frame, family="CNN").to_dict() == {0: 66.0, 1: 70.0, 2: 65.0}  # not the 71 of seed 1
+    assert learning_curves.at_best_length(frame, family="CNN").to_dict() == {
+        0: 66.0,
+        1: 70.0,
+        2: 65.0,
+    }  # not the 71 of seed 1
     assert learning_curves.at_best_length(frame, family="B-MLP").to_dict() == {0: 62.0, 1: 64.0, 2: 63.0}
     assert learning_curves.at_last_length(frame, family="CNN").to_dict() == {0: 60.0, 1: 71.0, 2: 61.0}
-    assert learning_curves.best_length(frame, "CNN") == "2 of 3" and learning_curves.best_length(frame, "B-MLP") == "3 of 3"
+    assert (
+        learning_curves.best_length(frame, "CNN") == "2 of 3"
+        and learning_curves.best_length(frame, "B-MLP") == "3 of 3"
+    )
     assert learning_curves.lengths(frame) == "1, 2, 3"
     found = learning_curves.worths(frame)[0]
     # 4, 6, 2 at the best lengths, of deviation 2; -2, 7, -2 at the end, of deviation 27^1/2; t(0.975, 2) is 4.3027
@@ -179,7 +229,11 @@ def test_a_family_is_read_at_its_best_length_which_the_other_seeds_choose():
 def test_sides_can_be_taken_at_the_best_lengths():
     lead = [[first + 9, second + 9, third - 9] for first, second, third in STILL_RISING]
     found = learning_curves.worths(curves_of(B_MLP=STILL_RISING, CNN=lead))
-    assert learning_curves.sides(found) == {"ahead": "none", "behind": "CNN", "undecided": "none"}  # by 9 for every seed
+    assert learning_curves.sides(found) == {
+        "ahead": "none",
+        "behind": "CNN",
+        "undecided": "none",
+    }  # by 9 for every seed
     assert learning_curves.sides(found, "at_best") == {"ahead": "CNN", "behind": "none", "undecided": "none"}  # 7, 6, 5
 
 
@@ -190,7 +244,9 @@ def test_a_diverged_seed_is_at_chance_at_every_length_and_other_schedules_have_n
     assert learning_curves.at_best_length(frame, family="CNN").to_dict() == {0: 60.0, 1: 70.0, 2: 10.0}
     cosine = curves_of(B_MLP=STILL_RISING, ResNet18=PAST_ITS_BEST)
     cosine.loc[cosine["family"] == "ResNet18", "schedule"] = "cosine"
-    assert learning_curves.by_length(cosine, family="ResNet18").empty and learning_curves.worths(cosine)[0].at_best.n == 0
+    assert (
+        learning_curves.by_length(cosine, family="ResNet18").empty and learning_curves.worths(cosine)[0].at_best.n == 0
+    )
     row = learning_curves.table_at_best_length(cosine).iloc[1].tolist()
     assert row == ["ResNet18", "", *["not comparable: no constant rate"] * 3]
     one = curves_of(B_MLP=STILL_RISING[:1], CNN=PAST_ITS_BEST[:1])  # chooses nothing for itself

@@ -193,8 +193,9 @@ def test_a_measure_goes_to_the_training_that_the_weights_are_from(store):
     with filelock.FileLock(store.weights / f"{RUN.key}.lock"), pytest.raises(Busy):
         add_measures(RUN, store, ("first_layer_spread",))
     assert quietly([RUN], store, measures=("first_layer_spread",))["measures"][0].keys() == {
-        "first_layer", "first_layer_spread"
-    }  # fmt: skip
+        "first_layer",
+        "first_layer_spread",
+    }
 
 
 def test_what_the_weights_do_not_let_be_measured_is_written_down_once(store, monkeypatch):

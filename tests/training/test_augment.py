@@ -21,8 +21,9 @@ def images_of(b: int, c: int = 3, size: int = 32) -> torch.Tensor:
 
 
 def run_of(augment: str, **changes):
-    return SimpleNamespace(**{"augment": augment, "crop_scale": 0.08, "crop_ratio": 4 / 3, "pad": 4, "mixup_alpha": 0.8}
-                           | changes)
+    return SimpleNamespace(
+        **{"augment": augment, "crop_scale": 0.08, "crop_ratio": 4 / 3, "pad": 4, "mixup_alpha": 0.8} | changes
+    )
 
 
 @pytest.mark.parametrize("size", [8, 32, 64])
@@ -33,10 +34,12 @@ def test_resized_crop_is_torchvisions(size):
     h[:2], w[:2] = (1, size), (size, 1)
     top, left = rng.integers(0, size - h + 1), rng.integers(0, size - w + 1)
     ours = augment.resized_crop(images, *(torch.from_numpy(v) for v in (top, left, h, w)), size=size)
-    theirs = torch.stack([
-        TF.resized_crop(images[i], int(top[i]), int(left[i]), int(h[i]), int(w[i]), [size, size], antialias=True)
-        for i in range(200)
-    ])
+    theirs = torch.stack(
+        [
+            TF.resized_crop(images[i], int(top[i]), int(left[i]), int(h[i]), int(w[i]), [size, size], antialias=True)
+            for i in range(200)
+        ]
+    )
     assert (ours - theirs).abs().max() < 1e-5
 
 
@@ -71,9 +74,17 @@ def boxes_in_plain_python(u, height, width, scale, ratio):
     return (height - h) // 2, (width - w) // 2, h, w
 
 
-@pytest.mark.parametrize(("height", "width", "scale", "ratio"),
-                         [(32, 32, 0.08, 4 / 3), (32, 32, 0.4, 1.0), (64, 64, 0.9, 4 / 3), (40, 20, 0.7, 4 / 3),
-                          (20, 40, 0.9, 1.2), (8, 8, 0.001, 4 / 3)])
+@pytest.mark.parametrize(
+    ("height", "width", "scale", "ratio"),
+    [
+        (32, 32, 0.08, 4 / 3),
+        (32, 32, 0.4, 1.0),
+        (64, 64, 0.9, 4 / 3),
+        (40, 20, 0.7, 4 / 3),
+        (20, 40, 0.9, 1.2),
+        (8, 8, 0.001, 4 / 3),
+    ],
+)
 def test_crop_boxes_from_given_draws(height, width, scale, ratio):
     u = torch.rand(3000, 22, generator=torch.Generator().manual_seed(3))
     ours = torch.stack(augment.crop_boxes(u, height, width, scale, ratio), 1)
@@ -92,13 +103,21 @@ def test_crop_boxes_fall_back_to_the_centre():
 def test_crop_boxes_have_torchvisions_distribution():
     n, size = 6000, 32
     torch.manual_seed(0)
-    theirs = np.array([RandomResizedCrop.get_params(torch.empty(3, size, size), [0.08, 1.0], [3 / 4, 4 / 3])
-                       for _ in range(n)], dtype=float)
+    theirs = np.array(
+        [RandomResizedCrop.get_params(torch.empty(3, size, size), [0.08, 1.0], [3 / 4, 4 / 3]) for _ in range(n)],
+        dtype=float,
+    )
     u = torch.rand(n, 22, generator=torch.Generator().manual_seed(1))
     ours = torch.stack(augment.crop_boxes(u, size, size, 0.08, 4 / 3), 1).double().numpy()
-    for f in (lambda t, l, h, w: h * w, lambda t, l, h, w: np.log(w / h), lambda t, l, h, w: t,
-              lambda t, l, h, w: l, lambda t, l, h, w: (h * w) ** 2, lambda t, l, h, w: np.log(w / h) ** 2,
-              lambda t, l, h, w: t * (size - h)):
+    for f in (
+        lambda t, l, h, w: h * w,
+        lambda t, l, h, w: np.log(w / h),
+        lambda t, l, h, w: t,
+        lambda t, l, h, w: l,
+        lambda t, l, h, w: (h * w) ** 2,
+        lambda t, l, h, w: np.log(w / h) ** 2,
+        lambda t, l, h, w: t * (size - h),
+    ):
         a, b = f(*ours.T), f(*theirs.T)
         error = math.sqrt((a.var() + b.var()) / n)
         assert abs(a.mean() - b.mean()) < 4.5 * error
@@ -129,8 +148,9 @@ def test_mixed_soft_targets_give_the_mixed_loss():
     images, labels = images_of(64), torch.arange(64) % 10
     permutation, lam = torch.randperm(64), torch.tensor(0.37)
     mixed, targets = augment.mixup(images, augment.soft_targets(labels, 10, 0.3), lam, permutation)
-    assert torch.allclose(mixed, torch.stack([0.37 * images[i] + 0.63 * images[permutation[i]] for i in range(64)]),
-                          atol=1e-6)
+    assert torch.allclose(
+        mixed, torch.stack([0.37 * images[i] + 0.63 * images[permutation[i]] for i in range(64)]), atol=1e-6
+    )
     logits = mixed.flatten(1) @ torch.randn(3 * 32 * 32, 10)
 
     def loss(y):
@@ -204,9 +224,16 @@ def test_from_run_reads_the_parts():
     assert Augmentation.from_run(run_of("pad", pad=2)) == Augmentation(pad=2)
 
 
-@pytest.mark.parametrize(("augment", "changes", "words"), [
-    ("flip+rotate", {}, "rotate"), ("crop", {"crop_scale": 0.0}, "crop_scale"), ("crop", {"crop_ratio": 0.5}, "crop_"),
-    ("pad", {"pad": 0}, "pad"), ("mixup", {"mixup_alpha": 0.0}, "mixup_alpha")])
+@pytest.mark.parametrize(
+    ("augment", "changes", "words"),
+    [
+        ("flip+rotate", {}, "rotate"),
+        ("crop", {"crop_scale": 0.0}, "crop_scale"),
+        ("crop", {"crop_ratio": 0.5}, "crop_"),
+        ("pad", {"pad": 0}, "pad"),
+        ("mixup", {"mixup_alpha": 0.0}, "mixup_alpha"),
+    ],
+)
 def test_from_run_refuses(augment, changes, words):
     with pytest.raises(UserError, match=words):
         Augmentation.from_run(run_of(augment, **changes))

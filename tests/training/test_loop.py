@@ -30,9 +30,16 @@ def rich(tmp_path_factory):
 def test_loop_against_a_plain_one(tmp_path):
     """Label smoothing, decay, momentum, clipping and the schedule, by torch's own means."""
     run = make_run(
-        model="B-1/Wi-16", dataset="digits", epochs=2, optimizer="sgd", lr=0.1, weight_decay=1e-3, schedule="linear",
-        clip=0.5, seed=4,
-    )  # fmt: skip
+        model="B-1/Wi-16",
+        dataset="digits",
+        epochs=2,
+        optimizer="sgd",
+        lr=0.1,
+        weight_decay=1e-3,
+        schedule="linear",
+        clip=0.5,
+        seed=4,
+    )
     outcome, trained = train(run, tmp_path, HOW)
 
     data, model = loaders.load_data(run), build_for(run)

@@ -48,8 +48,7 @@ def test_each_run_takes_the_way_that_it_takes_alone(tmp_path, family):
     for run in runs:
         outcome, model = ends[run.key]
         alone, _ = train(run, tmp_path / "alone", HOW)
-        assert (outcome.status, outcome.step, outcome.together, outcome.fingerprint) == (
-            "ok", 12, 3, alone.fingerprint)  # fmt: skip
+        assert (outcome.status, outcome.step, outcome.together, outcome.fingerprint) == ("ok", 12, 3, alone.fingerprint)
         assert_close(run, tmp_path / "together", tmp_path / "alone")
         assert not model.training and same(model.state_dict(), weights_of(tmp_path / "together", run.key))
         assert outcome.metrics == pytest.approx(alone.metrics, rel=1e-3, abs=0.3)

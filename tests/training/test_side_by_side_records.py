@@ -25,8 +25,15 @@ from mlp_lib.training.side_by_side import arranged, can_stack, groups, pays
 # --- who is trained with whom -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("fields", [{"model": "CNN-4"}, {"norm": "batch"}, {"dropout": 0.1},
-                                    {"model": "ResNet18", "resolution": 32, "dataset": "shapes"}])  # fmt: skip
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"model": "CNN-4"},
+        {"norm": "batch"},
+        {"dropout": 0.1},
+        {"model": "ResNet18", "resolution": 32, "dataset": "shapes"},
+    ],
+)
 def test_batch_norm_and_dropout_are_never_together(fields):
     runs = seeds(3, **fields)
     assert not any(map(can_stack, runs)) and groups(runs, 8) == [[run] for run in runs]
@@ -36,10 +43,21 @@ def test_batch_norm_and_dropout_are_never_together(fields):
 def test_only_seed_and_learning_rate_may_differ():
     runs = seeds(3)
     rates = [run.but(lr=0.5) for run in runs]
-    others = [runs[0].but(**change) for change in (
-        {"epochs": 4}, {"batch_size": 64}, {"subset": 500}, {"augment": "flip"}, {"model": "B-2/Wi-16"},
-        {"weight_decay": 0.1}, {"clip": 1.0}, {"schedule": "cosine"}, {"label_smoothing": 0.0}, {"permute_seed": 1},
-    )]  # fmt: skip
+    others = [
+        runs[0].but(**change)
+        for change in (
+            {"epochs": 4},
+            {"batch_size": 64},
+            {"subset": 500},
+            {"augment": "flip"},
+            {"model": "B-2/Wi-16"},
+            {"weight_decay": 0.1},
+            {"clip": 1.0},
+            {"schedule": "cosine"},
+            {"label_smoothing": 0.0},
+            {"permute_seed": 1},
+        )
+    ]
     mixed = [runs[0], *others, rates[0], runs[1], rates[2], runs[2], rates[1]]
     together, *alone = groups(mixed, 8)
     assert sorted(keys(together)) == sorted(keys([*runs, *rates])) and sorted(map(keys, alone)) == sorted(
@@ -225,6 +243,20 @@ def test_a_study_is_told_on_the_command_line(monkeypatch, tmp_path):
     monkeypatch.setattr(studies, "training", training_of)
     for arguments in ([], ["--together", "5"]):
         with pytest.raises(UserError, match="enough"):
-            cli.app(["study", "rq1", "--preset", "smoke", "--device", "cpu", "--precision", "fp32", "--out",
-                     str(tmp_path), *arguments], standalone_mode=False)  # fmt: skip
+            cli.app(
+                [
+                    "study",
+                    "rq1",
+                    "--preset",
+                    "smoke",
+                    "--device",
+                    "cpu",
+                    "--precision",
+                    "fp32",
+                    "--out",
+                    str(tmp_path),
+                    *arguments,
+                ],
+                standalone_mode=False,
+            )
     assert told == [None, 5]

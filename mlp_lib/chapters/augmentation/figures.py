@@ -45,9 +45,15 @@ def worth(results) -> list[Gain]:
         for name in compared.loc[compared["model"] == model, "augmentation"].unique():
             scores = by_seed(compared, model=model, augmentation=name)
             found.append(
-                Gain(model, family, name, t_interval(scores), paired_difference(scores, base),
-                      equivalent_examples(curve, scores))
-            )  # fmt: skip
+                Gain(
+                    model,
+                    family,
+                    name,
+                    t_interval(scores),
+                    paired_difference(scores, base),
+                    equivalent_examples(curve, scores),
+                )
+            )
     return found
 
 
@@ -132,8 +138,10 @@ def augmented_at(results) -> str:
     for model, family in _models(results.frame):
         sizes = tuple(n for other, n in gains_by_images(results) if other == model)
         families.setdefault((len(learning_curve(results, model).columns), sizes), []).append(family)
-    return "; ".join(f"{', '.join(names)}: {len(sizes)} of {of} ({', '.join(f'{n:,}' for n in sizes)})"
-                     for (of, sizes), names in families.items())  # fmt: skip
+    return "; ".join(
+        f"{', '.join(names)}: {len(sizes)} of {of} ({', '.join(f'{n:,}' for n in sizes)})"
+        for (of, sizes), names in families.items()
+    )
 
 
 def gains_at_most(results) -> tuple[int, str]:
@@ -156,8 +164,12 @@ def table_of_gains_by_images(results) -> pd.DataFrame:
     rows = []
     for (model, images), gain in gains_by_images(results).items():
         cell = results.usual[(results.usual["model"] == model) & (results.usual["train_examples"] == images)]
-        learnt = {name: t_interval(cell.loc[cell["augmentation"] == name, "train_top1"].dropna())
-                  if "train_top1" in cell else t_interval([]) for name in (NONE, ALL)}  # fmt: skip
+        learnt = {
+            name: t_interval(cell.loc[cell["augmentation"] == name, "train_top1"].dropna())
+            if "train_top1" in cell
+            else t_interval([])
+            for name in (NONE, ALL)
+        }
         rows.append(
             {
                 "model": model,
@@ -204,11 +216,10 @@ def table_of_smoothing(results) -> pd.DataFrame:
                         "augmentation": name,
                         "smoothing": f"{value:g}",
                         "test top-1 % [95%]": top1.text(),
-                        f"more than at {values[0]:g}, points":
-                            if_run(more.n if value > values[0] else 0, more.text()),
+                        f"more than at {values[0]:g}, points": if_run(more.n if value > values[0] else 0, more.text()),
                         "test loss, nats [95%]": if_run(loss.n, loss.text(2)),
                     }
-                )  # fmt: skip
+                )
     return pd.DataFrame(rows) if rows else pd.DataFrame({"label smoothing": ["not varied in this preset"]})
 
 
@@ -229,8 +240,15 @@ def gains(results) -> Figure:
         if w.gain.n:
             y = names.index(w.augmentation) + 0.16 * (families.index(w.family) - (len(families) - 1) / 2)
             low, high = w.gain.interval or (w.gain.mean, w.gain.mean)
-            axis.errorbar(w.gain.mean, y, xerr=[[w.gain.mean - low], [high - w.gain.mean]], marker="o", capsize=3,
-                          color=FAMILY_COLOURS[w.family], lw=1.5)  # fmt: skip
+            axis.errorbar(
+                w.gain.mean,
+                y,
+                xerr=[[w.gain.mean - low], [high - w.gain.mean]],
+                marker="o",
+                capsize=3,
+                color=FAMILY_COLOURS[w.family],
+                lw=1.5,
+            )
     for family in families:
         axis.plot([], [], color=FAMILY_COLOURS[family], marker="o", ls="", label=family)
     axis.set_yticks(range(len(names)), names)
@@ -291,8 +309,9 @@ def _reading(axis, found: Gain | None, base: int) -> None:
     if e.interval is not None:
         axis.axvspan(*(inside(end) for end in e.interval), color="#999999", alpha=0.25, lw=0)
     if 0 < e.examples < np.inf:
-        axis.plot([base, e.examples, e.examples], [found.top1.mean] * 2 + [axis.get_ylim()[0]], color="#333333", lw=1,
-                  ls=":")  # fmt: skip
+        axis.plot(
+            [base, e.examples, e.examples], [found.top1.mean] * 2 + [axis.get_ylim()[0]], color="#333333", lw=1, ls=":"
+        )
     else:
         axis.plot([base, inside(e.examples)], [found.top1.mean] * 2, color="#333333", lw=1, ls=":")
 

@@ -26,8 +26,10 @@ def table_of_locality(results) -> pd.DataFrame:
     order = list(layers["model"].unique())
     for model, name, examples in sorted(by_cell, key=lambda key: (order.index(key[0]), key[1] == ALL, key[2])):
         cell = by_cell[model, name, examples]
-        values = {column: t_interval(100 * cell[column].dropna())
-                  for column in ("radius", "initial_radius", "entropy", "initial_entropy")}  # fmt: skip
+        values = {
+            column: t_interval(100 * cell[column].dropna())
+            for column in ("radius", "initial_radius", "entropy", "initial_entropy")
+        }
         rows.append(
             {
                 "model": model,
@@ -110,7 +112,7 @@ def by_radius_and_entropy(results) -> dict[str, str]:
             f"at {', '.join(found)} images "
             + (f"{radius} by either" if radius == entropy else f"{radius} by radius, {entropy} by entropy")
             for (radius, entropy), found in sizes.items()
-        )  # fmt: skip
+        )
     return words | {"opposed": ", ".join(opposed) or "no number of images"}
 
 
@@ -186,8 +188,15 @@ def locality_over_images(results) -> Figure:
         for family, rows in layers.groupby("family", sort=False):
             for name, style in ((NONE, "--"), (ALL, "-")):
                 cell = rows[rows["augmentation"] == name]
-                band(axis, cell, "train_examples", column, FAMILY_COLOURS[family], style,
-                      f"{family}{', augmented' if name == ALL else ''}")  # fmt: skip
+                band(
+                    axis,
+                    cell,
+                    "train_examples",
+                    column,
+                    FAMILY_COLOURS[family],
+                    style,
+                    f"{family}{', augmented' if name == ALL else ''}",
+                )
         initial = layers[f"initial_{column}"].dropna()
         if len(initial):
             axis.axhline(initial.mean(), color="#777777", lw=1, ls=":", label="before training")
@@ -197,8 +206,9 @@ def locality_over_images(results) -> Figure:
         axis.set(xlabel="training images", title=f"{label} (1: spread evenly)")
     handles, names = axes[0].get_legend_handles_labels()
     if handles:  # below the panels: within them it would lie over a line
-        figure.legend(handles, names, loc="outside lower center", ncols=5, fontsize=8, handlelength=DASHES,
-                      columnspacing=1.2)  # fmt: skip
+        figure.legend(
+            handles, names, loc="outside lower center", ncols=5, fontsize=8, handlelength=DASHES, columnspacing=1.2
+        )
     plt.close(figure)
     return figure
 
@@ -209,8 +219,9 @@ def first_layers_over_images(results, columns: int = 5, rows: int = 4) -> Figure
     frame = results.usual[(results.usual["family"] == "B-MLP") & (results.usual["seed"] == results.usual["seed"].min())]
     frame = frame[frame["augmentation"].isin((NONE, ALL))]
     sizes = _both_sides(frame)
-    figure, axes = plt.subplots(2, 1 + len(sizes), figsize=(WIDTH, 2 * WIDTH / (1 + len(sizes)) * rows / columns + 0.5),
-                                squeeze=False)  # fmt: skip
+    figure, axes = plt.subplots(
+        2, 1 + len(sizes), figsize=(WIDTH, 2 * WIDTH / (1 + len(sizes)) * rows / columns + 0.5), squeeze=False
+    )
     found = [(row, measures_of(row)) for row in frame.to_dict("records")]
     pictures = {(row["augmentation"], row["train_examples"]): measures.get("first_layer") for row, measures in found}
     initial = next(filter(None, (measures.get("first_layer_initial") for _, measures in found)), None)

@@ -50,8 +50,9 @@ def to_the_mlps(results) -> str:
     """What all of the augmentation is worth to each MLP: points, and the images that would do as much."""
     return "; ".join(
         f"{w.family} {w.gain.text()}" + if_run(w.equivalent.n, f", as {w.equivalent.text()} images would")
-        for w in worth(results) if w.augmentation == ALL and w.family in MLPS
-    )  # fmt: skip
+        for w in worth(results)
+        if w.augmentation == ALL and w.family in MLPS
+    )
 
 
 def mixup_adds(results) -> dict[str, Estimate]:
@@ -111,15 +112,18 @@ def at_edge(results) -> str:
     found = [
         f"{family} {'without' if name == NONE else 'with'} augmentation ({choice.lr:g})"
         for family, pair in _pairs(results).items()
-        for name, choice in zip((NONE, ALL), pair, strict=True) if choice.final and choice.at_edge
-    ]  # fmt: skip
+        for name, choice in zip((NONE, ALL), pair, strict=True)
+        if choice.final and choice.at_edge
+    ]
     return "; ".join(found) or "none"
 
 
 def _pairs(results) -> dict[str, tuple[Choice, Choice]]:
     chosen, families = choices(results), results.frame[["model", "family"]].drop_duplicates()
-    return {family: (chosen[model, NONE], chosen[model, ALL])
-            for model, family in families.itertuples(index=False, name=None)}  # fmt: skip
+    return {
+        family: (chosen[model, NONE], chosen[model, ALL])
+        for model, family in families.itertuples(index=False, name=None)
+    }
 
 
 def _factor(without: Choice, full: Choice) -> float:

@@ -22,10 +22,18 @@ def accuracy_when_moved(results) -> Figure:
     for (_, family, name), cell in found.items():
         points = pd.DataFrame(
             {"shift": shift, "top1": top1}
-            for m in cell["translated"] for shift, top1 in zip(m["shifts"], m["top1"], strict=True)
-        )  # fmt: skip
-        band(axis, points, "shift", "top1", FAMILY_COLOURS[family], "-" if name == ALL else "--",
-              f"{family}{', augmented' if name == ALL else ''}")  # fmt: skip
+            for m in cell["translated"]
+            for shift, top1 in zip(m["shifts"], m["top1"], strict=True)
+        )
+        band(
+            axis,
+            points,
+            "shift",
+            "top1",
+            FAMILY_COLOURS[family],
+            "-" if name == ALL else "--",
+            f"{family}{', augmented' if name == ALL else ''}",
+        )
     axis.set(xlabel="test images moved by (pixels; mean of four directions)", ylabel="test top-1 (%)")
     axis.xaxis.get_major_locator().set_params(integer=True)
     if found:
@@ -54,8 +62,13 @@ def table_of_moves(results, pixels: tuple[int, ...] = (1, 2, 4, 8)) -> pd.DataFr
 def kept(cell: pd.DataFrame) -> pd.Series:
     """Test top-1 at the farthest shift in percent of that on images as they are, by seed. Points that are lost do not
     compare models that have different numbers of them to lose."""
-    return pd.Series({row["seed"]: 100 * row["translated"]["top1"][-1] / row["translated"]["top1"][0]
-                      for row in cell.to_dict("records")}, dtype=float)  # fmt: skip
+    return pd.Series(
+        {
+            row["seed"]: 100 * row["translated"]["top1"][-1] / row["translated"]["top1"][0]
+            for row in cell.to_dict("records")
+        },
+        dtype=float,
+    )
 
 
 def kept_in_words(results) -> dict[str, str]:
@@ -65,8 +78,13 @@ def kept_in_words(results) -> dict[str, str]:
     found, texts = _moved(results), []
     shifts = {cell["translated"].iloc[0]["shifts"][-1] for cell in found.values()}
     for family in dict.fromkeys(family for _, family, _ in found):
-        without, full = (next((kept(cell) for (_, other, name), cell in found.items() if (other, name) == (family, a)),
-                              pd.Series(dtype=float)) for a in (NONE, ALL))  # fmt: skip
+        without, full = (
+            next(
+                (kept(cell) for (_, other, name), cell in found.items() if (other, name) == (family, a)),
+                pd.Series(dtype=float),
+            )
+            for a in (NONE, ALL)
+        )
         more = paired_difference(full, without)
         shown = side(more, "more is kept with it", "less is kept with it", "no difference is shown")
         texts.append(

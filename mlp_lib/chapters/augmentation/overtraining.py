@@ -28,8 +28,10 @@ def gains_over_the_best(results) -> dict[tuple[str, str], tuple[Estimate, Estima
     for (model, family), runs in _by_model(results):
         last, best, full = runs["last"], runs["best"], runs["augmented"]
         found[model, family] = (
-            paired_difference(full, last), paired_difference(full, best), paired_difference(best, last)
-        )  # fmt: skip
+            paired_difference(full, last),
+            paired_difference(full, best),
+            paired_difference(best, last),
+        )
     return found
 
 
@@ -126,8 +128,10 @@ def overfitting(results) -> dict[str, str]:
 def _points(cells: pd.DataFrame, name: str, column: str) -> pd.DataFrame:
     """A column of the learning curves of runs with an augmentation: a row a seed, a column a step."""
     runs = cells[(cells["augmentation"] == name) & (cells["status"] == "ok")]
-    curves = {row["seed"]: {point["step"]: point[column] for point in row["curve"] if column in point}
-              for row in runs.to_dict("records")}  # fmt: skip
+    curves = {
+        row["seed"]: {point["step"]: point[column] for point in row["curve"] if column in point}
+        for row in runs.to_dict("records")
+    }
     return pd.DataFrame.from_dict(curves, orient="index", dtype=float).sort_index(axis=1)
 
 

@@ -26,8 +26,10 @@ def localisation(frame: pd.DataFrame) -> dict[str, Estimate]:
     spread's. `frame` has radius, augmentation ("none", "all", parts of it) and label_smoothing (0.3, or varied)."""
     rows = localised_rows(frame)
     if rows.empty:
-        return {name: paired_difference(pd.Series(dtype=float), pd.Series(dtype=float))
-                for name in (MORE_DATA, WITH_DA, ONLY_WITH_DA)}  # fmt: skip
+        return {
+            name: paired_difference(pd.Series(dtype=float), pd.Series(dtype=float))
+            for name in (MORE_DATA, WITH_DA, ONLY_WITH_DA)
+        }
     fewest, most = rows["train_examples"].min(), rows["train_examples"].max()
 
     def radius(augmentation: str, examples: int) -> pd.Series:
@@ -52,8 +54,12 @@ RULES = {
         "augmentation: without minus with it, both at most images. Only with it: what more data do without "
         "augmentation is less than half of what they do with it. Supported if the 95% intervals of the first two lie "
         "above 1 and that of half the one minus the other lies above 0; not supported if any lies wholly below.",
-        "rq2-augmentation", localisation, LOCAL, bounds={ONLY_WITH_DA: (0.0, float("inf"))},
-        unit="% of an even spread's radius", rows=localised_rows,
+        "rq2-augmentation",
+        localisation,
+        LOCAL,
+        bounds={ONLY_WITH_DA: (0.0, float("inf"))},
+        unit="% of an even spread's radius",
+        rows=localised_rows,
         remark="the initial weights, which nothing decays, are still in it; the chapter says how far training came",
     ),
-}  # fmt: skip
+}

@@ -33,8 +33,13 @@ CLAIMS = (12,)
 MEASURES = ("first_layer_spread",)
 NONE, ALL = "none", "all"
 PARTS = {  # of the paper's augmentation, section 4: flips, random resized crops, MixUp; by what figures call them
-    NONE: "none", "flip": "flip", "crop": "crop", "flip + crop": "flip+crop", "MixUp": "mixup", ALL: PAPER_AUGMENT,
-}  # fmt: skip
+    NONE: "none",
+    "flip": "flip",
+    "crop": "crop",
+    "flip + crop": "flip+crop",
+    "MixUp": "mixup",
+    ALL: PAPER_AUGMENT,
+}
 SMOOTHING = 0.3  # the paper's, of every run but those that vary it
 
 
@@ -62,28 +67,57 @@ class Preset:
 EVERY_FAMILY = ("S-MLP", "B-MLP", "CNN", "ViT")
 PRESETS = {
     "smoke": Preset(
-        dataset="digits", subset=300, sizes=(100, 1200), augmented_sizes=(100, 1200), augmented_families=("B-MLP",),
-        models=("S-2/Wi-32", "B-2/Wi-32", "CNN-4", "ViT-32x1/4"), steps=20, batch_size=50, lrs=(3e-3,), seeds=(0, 1),
+        dataset="digits",
+        subset=300,
+        sizes=(100, 1200),
+        augmented_sizes=(100, 1200),
+        augmented_families=("B-MLP",),
+        models=("S-2/Wi-32", "B-2/Wi-32", "CNN-4", "ViT-32x1/4"),
+        steps=20,
+        batch_size=50,
+        lrs=(3e-3,),
+        seeds=(0, 1),
         smoothing=(0.0,),
     ),
     "laptop": Preset(
-        dataset="cifar10", subset=2000, sizes=(500, 4000, 8000, 32_000), augmented_sizes=(500, 32_000),
-        augmented_families=("S-MLP", "B-MLP"), models=("S-6/Wi-256", "B-6/Wi-256", "CNN-16", "ViT-32x4/8"),
-        steps=1000, batch_size=100, lrs=(1e-4, 3e-4, 1e-3), seeds=(0, 1, 2),
-        control_families=("B-MLP",), control_seeds=2,  # what 25 minutes have room for
+        dataset="cifar10",
+        subset=2000,
+        sizes=(500, 4000, 8000, 32_000),
+        augmented_sizes=(500, 32_000),
+        augmented_families=("S-MLP", "B-MLP"),
+        models=("S-6/Wi-256", "B-6/Wi-256", "CNN-16", "ViT-32x4/8"),
+        steps=1000,
+        batch_size=100,
+        lrs=(1e-4, 3e-4, 1e-3),
+        seeds=(0, 1, 2),
+        control_families=("B-MLP",),
+        control_seeds=2,  # what 25 minutes have room for
     ),
     "overnight": Preset(
-        dataset="cifar10", subset=10_000, sizes=(500, 2000, 5000, 20_000, 45_000), augmented_sizes=(500, 45_000),
-        augmented_families=EVERY_FAMILY, models=("S-6/Wi-256", "B-6/Wi-256", "CNN-16", "ViT-32x4/8"),
-        steps=5000, batch_size=200, lrs=(3e-5, 1e-4, 3e-4, 1e-3), seeds=(0, 1, 2, 3, 4),
+        dataset="cifar10",
+        subset=10_000,
+        sizes=(500, 2000, 5000, 20_000, 45_000),
+        augmented_sizes=(500, 45_000),
+        augmented_families=EVERY_FAMILY,
+        models=("S-6/Wi-256", "B-6/Wi-256", "CNN-16", "ViT-32x4/8"),
+        steps=5000,
+        batch_size=200,
+        lrs=(3e-5, 1e-4, 3e-4, 1e-3),
+        seeds=(0, 1, 2, 3, 4),
     ),
     "gpu": Preset(
-        dataset="cifar10", subset=10_000, sizes=(500, 1000, 2000, 5000, 20_000, 45_000),
-        augmented_sizes=(500, 2000, 45_000), augmented_families=EVERY_FAMILY,
-        models=("S-6/Wi-1024", "B-6/Wi-1024", "CNN-64", "ViT-Ti/8"), steps=10_000, batch_size=500,
-        lrs=(1.5e-5, 5e-5, 1.5e-4, 5e-4), seeds=(0, 1, 2, 3, 4),
+        dataset="cifar10",
+        subset=10_000,
+        sizes=(500, 1000, 2000, 5000, 20_000, 45_000),
+        augmented_sizes=(500, 2000, 45_000),
+        augmented_families=EVERY_FAMILY,
+        models=("S-6/Wi-1024", "B-6/Wi-1024", "CNN-64", "ViT-Ti/8"),
+        steps=10_000,
+        batch_size=500,
+        lrs=(1.5e-5, 5e-5, 1.5e-4, 5e-4),
+        seeds=(0, 1, 2, 3, 4),
     ),
-}  # fmt: skip
+}
 
 
 class Parameters(parameters.Parameters):
@@ -162,8 +196,10 @@ def resolve(preset: str, **changes: Any) -> Preset:
         changes["subset"] = PRESETS[preset].subset if changes.get("subset") is None else changes["subset"]
     chosen = parameters.preset_with(PRESETS, preset, changes)
     if {*chosen.sizes} <= {chosen.subset}:
-        raise UserError(f"sizes={list(chosen.sizes)}: a curve over the number of images needs two; "
-                        f"name another than subset={chosen.subset}")  # fmt: skip
+        raise UserError(
+            f"sizes={list(chosen.sizes)}: a curve over the number of images needs two; "
+            f"name another than subset={chosen.subset}"
+        )
     collect(chosen, not_run)  # every run is made, and so validated, before anything is trained
     return chosen
 
@@ -182,12 +218,19 @@ def candidates(preset: Preset) -> dict[tuple[str, str], Run]:
     parts = parts_of(preset.dataset)
     return {
         (model, name): make_run(
-            model=model, dataset=preset.dataset, subset=preset.subset, augment=parts[name], steps=preset.steps,
-            batch_size=preset.batch_size, lr=preset.lrs[len(preset.lrs) // 2], label_smoothing=SMOOTHING,
+            model=model,
+            dataset=preset.dataset,
+            subset=preset.subset,
+            augment=parts[name],
+            steps=preset.steps,
+            batch_size=preset.batch_size,
+            lr=preset.lrs[len(preset.lrs) // 2],
+            label_smoothing=SMOOTHING,
             seed=preset.seeds[0],
         )
-        for name in (NONE, ALL) for model in preset.models
-    }  # fmt: skip
+        for name in (NONE, ALL)
+        for model in preset.models
+    }
 
 
 def asked(preset: Preset, lrs: dict[tuple[str, str], float]) -> list[Asked]:
@@ -238,9 +281,7 @@ def _measures(preset: Preset, run: Run, name: str) -> tuple[str, ...]:
     if name not in (NONE, ALL) or run.label_smoothing != SMOOTHING:
         return MEASURES
     at_base = run.train_examples == preset.subset
-    if family == "B-MLP" and run.seed == preset.seeds[0] and (
-        at_base or run.train_examples in preset.augmented_sizes
-    ):  # fmt: skip
+    if family == "B-MLP" and run.seed == preset.seeds[0] and (at_base or run.train_examples in preset.augmented_sizes):
         wanted += ["first_layer"] + ["first_layer_initial"] * (at_base and name == NONE)
     if family in preset.shifted_families and at_base:
         wanted.append("translated")

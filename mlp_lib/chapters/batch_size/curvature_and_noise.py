@@ -21,6 +21,8 @@ THEORY = {  # what a panel shows: the measure and its value, or a column of the 
     "top Hessian eigenvalue": ("sharpness", "top_eigenvalue"),
     "training loss (nats)": "train_loss",
 }
+
+
 def theory(tuned: pd.DataFrame) -> Figure:
     """Gradient noise scale, top Hessian eigenvalue and training loss at the end of training against batch size, for
     LION; solid at equal epochs, dashed at equal steps, 95% t-intervals between seeds, on the axis that is drawn."""

@@ -26,8 +26,9 @@ LOOKS = {
 }
 BUDGETS = {"epochs": "equal epochs", "steps": "equal steps"}  # a panel each
 LINES = BUDGETS | {  # what a row is called
-    COSINE.budget: "equal epochs, cosine schedule", BEYOND.budget: "equal epochs, beyond",
-}  # fmt: skip
+    COSINE.budget: "equal epochs, cosine schedule",
+    BEYOND.budget: "equal epochs, beyond",
+}
 NAMES = {"lion": "LION", "sgd": "SGD", "adamw": "AdamW"}
 CHANGE = "largest - smallest, points [95%]"  # a column
 
@@ -66,8 +67,14 @@ def validation_against_lr(cells: Iterable[Cell]) -> Figure:
         for cell in cells:
             grid = cell.choice.grid[cell.choice.grid["status"] == "ok"]
             if cell.architecture == architecture and len(grid):
-                axis.plot(grid["lr"].astype(float), grid["val_top1"].astype(float), color=shades[cell.batch_size],
-                          marker="o", markersize=4, label=f"batch {cell.batch_size:,}")  # fmt: skip
+                axis.plot(
+                    grid["lr"].astype(float),
+                    grid["val_top1"].astype(float),
+                    color=shades[cell.batch_size],
+                    marker="o",
+                    markersize=4,
+                    label=f"batch {cell.batch_size:,}",
+                )
         axis.set(xscale="log", xlabel="learning rate", title=architecture)
     axes[0].set_ylabel("validation top-1 (%)")
     legend(axes[0])
@@ -262,16 +269,28 @@ def draw_line(axis, by_batch: dict[int, pd.Series], label: str, look: dict, loga
     """Means over seeds with 95% t-intervals against batch size; batch sizes without a value are left out. `logarithmic`
     takes both of the values' logarithms, for what is positive and spans powers of ten: means are geometric then."""
     there, back = (np.log, np.exp) if logarithmic else (np.asarray, np.asarray)
-    estimates = {size: t_interval(there(values.dropna().astype(float)))
-                 for size, values in sorted(by_batch.items()) if values.notna().any()}  # fmt: skip
+    estimates = {
+        size: t_interval(there(values.dropna().astype(float)))
+        for size, values in sorted(by_batch.items())
+        if values.notna().any()
+    }
     if not estimates:
         return
     means = back([e.mean for e in estimates.values()])
     ends = [e.interval or (e.mean, e.mean) for e in estimates.values()]
     below, above = (back(side) for side in zip(*ends, strict=True))
     spread = [np.subtract(means, below), np.subtract(above, means)]
-    axis.errorbar(list(estimates), means, yerr=spread, label=label, capsize=3, markersize=5, lw=1.6, elinewidth=1,
-                  **{k: v for k, v in look.items() if v is not None})  # fmt: skip
+    axis.errorbar(
+        list(estimates),
+        means,
+        yerr=spread,
+        label=label,
+        capsize=3,
+        markersize=5,
+        lw=1.6,
+        elinewidth=1,
+        **{k: v for k, v in look.items() if v is not None},
+    )
 
 
 def batch_axis(axis, sizes: Iterable[int]) -> None:

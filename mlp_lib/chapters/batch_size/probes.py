@@ -29,8 +29,12 @@ def probe_error(probes: pd.DataFrame) -> Figure:
         lengths = sorted(rows["epochs"].unique())
         for (budget, epochs), part in rows.groupby(["budget", "epochs"], sort=False):
             strong = 0.35 + 0.65 * (lengths.index(epochs) + 1) / len(lengths)
-            look = {**LOOKS[architecture], "ls": "-" if budget == "tuned" else "--", "alpha": strong,
-                    "mfc": None if budget == "tuned" else "white"}  # fmt: skip
+            look = {
+                **LOOKS[architecture],
+                "ls": "-" if budget == "tuned" else "--",
+                "alpha": strong,
+                "mfc": None if budget == "tuned" else "white",
+            }
             name = f"{'tuned lr' if budget == 'tuned' else 'one lr'}, {epochs:g} epochs"
             draw_line(axis, {b: c.set_index("seed")["error"] for b, c in part.groupby("batch_size")}, name, look)
         axis.set_title(architecture)

@@ -33,9 +33,12 @@ RULES = {
         "95% interval lies above 0 (a larger batch generalises better), for the CNN, which has BatchNorm, below 0 (the "
         "opposite): supported if both do, not supported if either lies wholly on the other side of 0. Diverged runs "
         "count as chance. What one learning rate for all batch sizes gives is shown beside it, and judges nothing.",
-        "rq2-batch-size", larger_batch_gain, 0.0, bounds={LARGER_CNN: (float("-inf"), 0.0)},
+        "rq2-batch-size",
+        larger_batch_gain,
+        0.0,
+        bounds={LARGER_CNN: (float("-inf"), 0.0)},
         rows=smallest_and_largest_batch,
         remark="at the last step of one length at a constant rate; to be read with the chapter's other lengths, its "
         "schedule and its comparison at equal fit, which need not agree",
     ),
-}  # fmt: skip
+}

@@ -70,16 +70,21 @@ def interactions(tuned: pd.DataFrame, quantity: str = "test_top1") -> pd.DataFra
                 for schedule, own in runs.items()
             }
             both = moved["constant"].index.intersection(moved["cosine"].index)
-            cells = [own[(own["batch_size"] == size) & (own["status"] == "ok")]
-                     for own in runs.values() for size in (smaller, larger)]  # fmt: skip
+            cells = [
+                own[(own["batch_size"] == size) & (own["status"] == "ok")]
+                for own in runs.values()
+                for size in (smaller, larger)
+            ]
             rows.append(
                 {
-                    "architecture": architecture, "smaller": smaller, "larger": larger,
+                    "architecture": architecture,
+                    "smaller": smaller,
+                    "larger": larger,
                     **{schedule: t_interval(values.loc[both]) for schedule, values in moved.items()},
                     "apart": paired_difference(moved["cosine"], moved["constant"]),
                     "fitted": min(cell["train_top1"].astype(float).mean() if len(cell) else 0.0 for cell in cells),
                 }
-            )  # fmt: skip
+            )
     return pd.DataFrame(rows, columns=["architecture", "smaller", "larger", *SCHEDULES, "apart", "fitted"])
 
 

@@ -89,13 +89,22 @@ class Preset:
         return self.epochs * per_epoch
 
     def fields_of(self, architecture: str) -> dict[str, Any]:
-        return {MLP: dict(model=self.mlp), CNN: dict(model=self.cnn), PLAIN_CNN: dict(model=self.cnn, norm="none"),
-                VIT: dict(model=self.vit)}[architecture]  # fmt: skip
+        return {
+            MLP: dict(model=self.mlp),
+            CNN: dict(model=self.cnn),
+            PLAIN_CNN: dict(model=self.cnn, norm="none"),
+            VIT: dict(model=self.vit),
+        }[architecture]
 
     def base(self, architecture: str) -> Run:
         """What all runs of an architecture share: no augmentation, constant lr, smoothing 0.3, no decay."""
-        return make_run(dataset=self.dataset, subset=self.subset, epochs=self.epochs,
-                        batch_size=min(self.batch_sizes), **self.fields_of(architecture))  # fmt: skip
+        return make_run(
+            dataset=self.dataset,
+            subset=self.subset,
+            epochs=self.epochs,
+            batch_size=min(self.batch_sizes),
+            **self.fields_of(architecture),
+        )
 
 
 EVERYWHERE = (Lines(JUDGE, "epochs", JUDGED), Lines(JUDGE, "epochs", (PLAIN_CNN, VIT)))
@@ -103,36 +112,96 @@ COSINE = Lines(JUDGE, "cosine", JUDGED)
 BEYOND = Lines(JUDGE, "beyond", JUDGED)
 PRESETS = {
     "smoke": Preset(
-        dataset="digits", subset=384, mlp="B-2/Wi-32", cnn="CNN-4", vit="ViT-32x1/4", batch_sizes=(32, 128), epochs=2,
-        shared_batch=128, lines=(*EVERYWHERE, COSINE, BEYOND, Lines("lion", "steps", JUDGED),
-                           Lines("sgd", "epochs", (MLP,))),
-        upstream="digits", upstream_subset=384, upstream_epochs=(1, 2), target="digits", judged_seeds=(0, 1),
-        seeds=(0, 1), sizes_beyond=(384,),
+        dataset="digits",
+        subset=384,
+        mlp="B-2/Wi-32",
+        cnn="CNN-4",
+        vit="ViT-32x1/4",
+        batch_sizes=(32, 128),
+        epochs=2,
+        shared_batch=128,
+        lines=(*EVERYWHERE, COSINE, BEYOND, Lines("lion", "steps", JUDGED), Lines("sgd", "epochs", (MLP,))),
+        upstream="digits",
+        upstream_subset=384,
+        upstream_epochs=(1, 2),
+        target="digits",
+        judged_seeds=(0, 1),
+        seeds=(0, 1),
+        sizes_beyond=(384,),
     ),
     "laptop": Preset(
-        dataset="cifar10", subset=10_240, mlp="B-6/Wi-256", cnn="CNN-16", vit="ViT-64x2/8",
-        batch_sizes=(64, 256, 1024), epochs=3, shared_batch=256,
-        lines=(*EVERYWHERE, Lines("lion", "steps", ARCHITECTURES), Lines("sgd", "epochs", ARCHITECTURES),
-               Lines("sgd", "steps", JUDGED)),
-        upstream="cifar100", upstream_subset=10_240, upstream_epochs=(3,), target="cifar10",
+        dataset="cifar10",
+        subset=10_240,
+        mlp="B-6/Wi-256",
+        cnn="CNN-16",
+        vit="ViT-64x2/8",
+        batch_sizes=(64, 256, 1024),
+        epochs=3,
+        shared_batch=256,
+        lines=(
+            *EVERYWHERE,
+            Lines("lion", "steps", ARCHITECTURES),
+            Lines("sgd", "epochs", ARCHITECTURES),
+            Lines("sgd", "steps", JUDGED),
+        ),
+        upstream="cifar100",
+        upstream_subset=10_240,
+        upstream_epochs=(3,),
+        target="cifar10",
     ),
     "overnight": Preset(
-        dataset="cifar10", subset=16_384, mlp="B-6/Wi-256", cnn="CNN-16", vit="ViT-64x2/8",
-        batch_sizes=(64, 256, 1024, 4096), epochs=30, shared_batch=1024,
-        lines=(*EVERYWHERE, COSINE, Lines("lion", "steps", JUDGED), BEYOND,
-               # of all four architectures they would be more than a night
-               Lines("sgd", "epochs", JUDGED), Lines("adamw", "epochs", JUDGED)),
-        upstream="cifar100", upstream_subset=16_384, upstream_epochs=(10, 30), target="cifar10",
+        dataset="cifar10",
+        subset=16_384,
+        mlp="B-6/Wi-256",
+        cnn="CNN-16",
+        vit="ViT-64x2/8",
+        batch_sizes=(64, 256, 1024, 4096),
+        epochs=30,
+        shared_batch=1024,
+        lines=(
+            *EVERYWHERE,
+            COSINE,
+            Lines("lion", "steps", JUDGED),
+            BEYOND,
+            # of all four architectures they would be more than a night
+            Lines("sgd", "epochs", JUDGED),
+            Lines("adamw", "epochs", JUDGED),
+        ),
+        upstream="cifar100",
+        upstream_subset=16_384,
+        upstream_epochs=(10, 30),
+        target="cifar10",
         sizes_beyond=(32, 16_384),
     ),
     "gpu": Preset(
-        dataset="cifar10", subset=32_768, mlp="B-6/Wi-1024", cnn="CNN-64", vit="ViT-192x6/8",
-        batch_sizes=(32, 64, 256, 1024, 4096, 16_384), epochs=60, shared_batch=4096,
-        lines=(*EVERYWHERE, COSINE, *(Lines(o, b, ARCHITECTURES) for o, b in (
-            ("lion", "steps"), ("sgd", "epochs"), ("adamw", "epochs"), ("sgd", "steps"), ("adamw", "steps")))),
-        upstream="cifar100", upstream_subset=32_768, upstream_epochs=(20, 60), target="cifar10",
+        dataset="cifar10",
+        subset=32_768,
+        mlp="B-6/Wi-1024",
+        cnn="CNN-64",
+        vit="ViT-192x6/8",
+        batch_sizes=(32, 64, 256, 1024, 4096, 16_384),
+        epochs=60,
+        shared_batch=4096,
+        lines=(
+            *EVERYWHERE,
+            COSINE,
+            *(
+                Lines(o, b, ARCHITECTURES)
+                for o, b in (
+                    ("lion", "steps"),
+                    ("sgd", "epochs"),
+                    ("adamw", "epochs"),
+                    ("sgd", "steps"),
+                    ("adamw", "steps"),
+                )
+            ),
+        ),
+        upstream="cifar100",
+        upstream_subset=32_768,
+        upstream_epochs=(20, 60),
+        target="cifar10",
     ),
-}  # fmt: skip
+}
 
 
 class Parameters(parameters.Parameters):
@@ -231,14 +300,18 @@ def _without_rest(preset: Preset, given: bool) -> Preset:
     def rounded(run: Run, subset: int | None, name: str) -> int | None:
         rest = run.train_examples % multiple
         if rest == run.train_examples:
-            raise UserError(f"batch_sizes={list(preset.batch_sizes)} divide multiples of {multiple:,} only, which is "
-                            f"more than {name} of {run.dataset}, {run.train_examples:,} images")  # fmt: skip
+            raise UserError(
+                f"batch_sizes={list(preset.batch_sizes)} divide multiples of {multiple:,} only, which is "
+                f"more than {name} of {run.dataset}, {run.train_examples:,} images"
+            )
         return run.train_examples - rest if rest else subset
 
     subset = rounded(preset.base(MLP), preset.subset, "the training part")
     if given and subset != preset.subset:
-        raise UserError(f"subset={preset.subset} is no multiple of {multiple:,}, which all batch_sizes="
-                        f"{list(preset.batch_sizes)} divide: epochs would be unequal; give {subset}")  # fmt: skip
+        raise UserError(
+            f"subset={preset.subset} is no multiple of {multiple:,}, which all batch_sizes="
+            f"{list(preset.batch_sizes)} divide: epochs would be unequal; give {subset}"
+        )
     upstream = preset.base(MLP).but(dataset=preset.upstream, subset=preset.upstream_subset)
     return replace(preset, subset=subset, upstream_subset=rounded(upstream, preset.upstream_subset, "upstream"))
 
@@ -271,9 +344,12 @@ def collect(preset: Preset, ensure: Ensure) -> Results:
     tuned = _frame(done)
     judged = tuned["architecture"].isin(JUDGED) & (tuned["optimizer"] == JUDGE) & (tuned["budget"] == "epochs")
     return Results(
-        tuple(cell for cell, _ in done), tuple(cell for cell, _ in upstream),
-        tuned[judged].reset_index(drop=True), tuned, _frame(upstream),
-    )  # fmt: skip
+        tuple(cell for cell, _ in done),
+        tuple(cell for cell, _ in upstream),
+        tuned[judged].reset_index(drop=True),
+        tuned,
+        _frame(upstream),
+    )
 
 
 class Candidate(NamedTuple):
@@ -307,8 +383,12 @@ def _candidates(preset: Preset, lines: Lines) -> list[Candidate]:
 
 def _protocol(preset: Preset, ensure: Ensure) -> list[tuple[Cell, pd.DataFrame]]:
     """LION and the paper's augmentation on `upstream`: at its one lr for every length, then tuned at the last."""
-    fields = dict(dataset=preset.upstream, subset=preset.upstream_subset, lr=PAPER_LR,
-                  augment=augment_for(preset.upstream, PAPER_AUGMENT))  # fmt: skip
+    fields = dict(
+        dataset=preset.upstream,
+        subset=preset.upstream_subset,
+        lr=PAPER_LR,
+        augment=augment_for(preset.upstream, PAPER_AUGMENT),
+    )
     fixed, tuned = [], []
     for architecture in JUDGED:
         for batch_size in preset.batch_sizes:
@@ -334,8 +414,10 @@ def _finished(candidates: list[Candidate], ensure: Ensure) -> list[tuple[Cell, p
         cells.append(Cell(c.architecture, c.run.optimizer, c.budget, c.run.batch_size, choice, runs))
     ready = all(cell.choice.final for cell in cells)
     frames: dict[str, dict] = {}
-    for measures, group in groupby(sorted(zip(candidates, cells, strict=True), key=lambda pair: pair[0].measures),
-                                   key=lambda pair: pair[0].measures):  # fmt: skip
+    for measures, group in groupby(
+        sorted(zip(candidates, cells, strict=True), key=lambda pair: pair[0].measures),
+        key=lambda pair: pair[0].measures,
+    ):
         by_seed = zip_longest(*(cell.runs for _, cell in group))
         asked = [run for runs in by_seed for run in runs if run is not None]
         frames |= {row["key"]: row for row in ensure(asked, train=ready, measures=measures).to_dict("records")}

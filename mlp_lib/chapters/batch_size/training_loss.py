@@ -37,8 +37,14 @@ def changes(tuned: pd.DataFrame) -> pd.DataFrame:
             cells = [own[own["batch_size"] == size] for size in (larger, smaller)]
             accuracies, losses = [by_seed(cell) for cell in cells], [loss_by_seed(cell) for cell in cells]
             moved[architecture] = (accuracies[0] - accuracies[1]).dropna()
-            found.append(dict(architecture=architecture, **pair, test=paired_difference(*accuracies),
-                              loss=paired_difference(*losses)))  # fmt: skip
+            found.append(
+                dict(
+                    architecture=architecture,
+                    **pair,
+                    test=paired_difference(*accuracies),
+                    loss=paired_difference(*losses),
+                )
+            )
         apart = paired_difference(*(moved[architecture] for architecture in JUDGED))
         found.append(dict(architecture=BETWEEN, **pair, test=apart, loss=None))
     return pd.DataFrame(found, columns=["architecture", "smaller", "larger", "steps", "test", "loss"])

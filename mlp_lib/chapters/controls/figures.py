@@ -71,8 +71,9 @@ def _one_search(axis, search, colour: str) -> None:
         axis.plot(part["lr"], part["val_top1"], color=colour, marker=marker, ls=line, ms=4, lw=1.2)
     later = done[done["stage"] == 2]
     for marker, size, part in (
-        ("D", 5, later[later["augment"] == "none"]), ("*", 9, later[later["augment"] != "none"])
-    ):  # fmt: skip
+        ("D", 5, later[later["augment"] == "none"]),
+        ("*", 9, later[later["augment"] != "none"]),
+    ):
         axis.plot(part["lr"], part["val_top1"], color=colour, marker=marker, ms=size, mfc="none", ls="")
     if search.final:
         same = (done["optimizer"] == search.optimizer) & (done["lr"] == search.lr) & (done["augment"] == search.augment)
@@ -217,8 +218,16 @@ def accuracies(frame: pd.DataFrame) -> Figure:
         estimate = t_interval(runs["test_top1"])
         low, high = estimate.interval or (estimate.mean, estimate.mean)
         colour = FAMILY_COLOURS[label]
-        axis.errorbar(estimate.mean, y, xerr=[[estimate.mean - low], [high - estimate.mean]], color=colour, marker="o",
-                      mfc=colour if runs["searched"].all() else "white", capsize=3, lw=1.5)  # fmt: skip
+        axis.errorbar(
+            estimate.mean,
+            y,
+            xerr=[[estimate.mean - low], [high - estimate.mean]],
+            color=colour,
+            marker="o",
+            mfc=colour if runs["searched"].all() else "white",
+            capsize=3,
+            lw=1.5,
+        )
         images = runs["train_examples"].iloc[0]
         where = "" if (preset, images) == usual else f" ({preset}: {images:,} images)"
         labels.append(f"{label}, n={estimate.n}{where}")
@@ -253,8 +262,9 @@ def error_against_compute(frame: pd.DataFrame) -> Figure:
             axis.plot(ends["compute"], ends["error"], color=colour, label=f"{label}, its usual recipe", **END)
     for level in levels(frame).values():
         axis.axhline(level, color="#777777", lw=1, ls=":")
-    axis.set(xscale="log", yscale="log", xlabel="training FLOPs (multiplications + additions)",
-             ylabel="validation error (%)")  # fmt: skip
+    axis.set(
+        xscale="log", yscale="log", xlabel="training FLOPs (multiplications + additions)", ylabel="validation error (%)"
+    )
     if len(points):  # by the points: a band of few seeds may reach far beyond them
         axis.set_ylim(max(points["error"].min(), 0.1) / 1.15, min(points["error"].max() * 1.1, 105))
     axis.yaxis.set_major_locator(FixedLocator([0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 20, 30, 40, 50, 60, 70, 80, 100]))

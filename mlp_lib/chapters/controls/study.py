@@ -74,35 +74,65 @@ class Preset:
 
 
 SMALL = (
-    family("S-6/Wi-256"), family("B-6/Wi-256"), family("CNN-16"), family("CNN-16", norm="none"), family("ViT-64x4/8"),
+    family("S-6/Wi-256"),
+    family("B-6/Wi-256"),
+    family("CNN-16"),
+    family("CNN-16", norm="none"),
+    family("ViT-64x4/8"),
     family("Mixer-64x4/8"),
-)  # fmt: skip
+)
 SHORT_RESNET18 = (*RESNET18, ("subset", 10_000), ("epochs", 30))  # the laptop preset's images and epochs
 
 PRESETS = {
     "smoke": Preset(
-        dataset="digits", subset=300, epochs=6, batch_size=32, seeds=(0, 1),
+        dataset="digits",
+        subset=300,
+        epochs=6,
+        batch_size=32,
+        seeds=(0, 1),
         families=(
-            family("S-2/Wi-32"), family("B-2/Wi-32"), family("CNN-4"), family("CNN-4", norm="none"),
-            family("ViT-32x1/4"), family("Mixer-16x1/4"),
+            family("S-2/Wi-32"),
+            family("B-2/Wi-32"),
+            family("CNN-4"),
+            family("CNN-4", norm="none"),
+            family("ViT-32x1/4"),
+            family("Mixer-16x1/4"),
         ),
     ),
     "laptop": Preset(
-        dataset="cifar10", subset=10_000, families=SMALL, epochs=30, batch_size=256, seeds=(0, 1, 2),
+        dataset="cifar10",
+        subset=10_000,
+        families=SMALL,
+        epochs=30,
+        batch_size=256,
+        seeds=(0, 1, 2),
         tuning_images=0.75,
     ),
     "overnight": Preset(
-        dataset="cifar10", subset=None, families=SMALL, epochs=60, batch_size=256, seeds=(0, 1, 2),
+        dataset="cifar10",
+        subset=None,
+        families=SMALL,
+        epochs=60,
+        batch_size=256,
+        seeds=(0, 1, 2),
         given=(SHORT_RESNET18,),
     ),
     "gpu": Preset(
-        dataset="cifar10", subset=None, epochs=60, batch_size=256, seeds=(0, 1, 2),
+        dataset="cifar10",
+        subset=None,
+        epochs=60,
+        batch_size=256,
+        seeds=(0, 1, 2),
         families=(
-            family("S-6/Wi-1024"), family("B-6/Wi-1024"), family("ResNet18"), family("CNN-64"), family("ViT-Ti/4"),
+            family("S-6/Wi-1024"),
+            family("B-6/Wi-1024"),
+            family("ResNet18"),
+            family("CNN-64"),
+            family("ViT-Ti/4"),
             family("Mixer-224x12/4"),  # the multiply-adds and parameters of the ViT, nearly
         ),
     ),
-}  # fmt: skip
+}
 
 
 class Parameters(parameters.Parameters):
@@ -196,9 +226,16 @@ def base_run(preset: Preset, member: Family) -> Run:
     """A family's final run at the first seed, before anything is chosen for it."""
     optimizer, lrs = preset.grids[0]
     return make_run(
-        model=member.model, **dict(member.options), dataset=preset.dataset, subset=preset.subset, epochs=preset.epochs,
-        batch_size=preset.batch_size, seed=preset.seeds[0], optimizer=optimizer, lr=lrs[len(lrs) // 2],
-    )  # fmt: skip
+        model=member.model,
+        **dict(member.options),
+        dataset=preset.dataset,
+        subset=preset.subset,
+        epochs=preset.epochs,
+        batch_size=preset.batch_size,
+        seed=preset.seeds[0],
+        optimizer=optimizer,
+        lr=lrs[len(lrs) // 2],
+    )
 
 
 def first_stage(preset: Preset, base: Run) -> list[Run]:
@@ -214,10 +251,13 @@ def second_stage(preset: Preset, base: Run, optimizer: str, lr: float) -> list[R
 
 def _trial(preset: Preset, base: Run, optimizer: str, lr: float, augment: str) -> Run:
     return base.but(
-        optimizer=optimizer, lr=lr, **_augmentation(preset.dataset, augment), seed=TUNING_SEED,
+        optimizer=optimizer,
+        lr=lr,
+        **_augmentation(preset.dataset, augment),
+        seed=TUNING_SEED,
         epochs=max(1, round(preset.epochs * preset.tuning_share)),
         subset=round(preset.tuning_images * base.train_examples),
-    )  # fmt: skip
+    )
 
 
 def _augmentation(dataset: str, augment: str) -> dict[str, Any]:
@@ -281,9 +321,14 @@ def _finals(preset: Preset, cells: Sequence[Cell], ensure: Ensure) -> pd.DataFra
     found = ensure([run for _, run in asked], train=all(cell.final for cell in cells)).to_dict("records")
     rows = [
         (row if cell.final else row_of(run, None))
-        | {"family": cell.family, "augmented": run.augment != "none", "searched": cell.search is not None,
-           "chosen": cell.final, "at_edge": cell.search is not None and cell.search.at_edge,
-           "trials": cell.search.done if cell.search else 0}
+        | {
+            "family": cell.family,
+            "augmented": run.augment != "none",
+            "searched": cell.search is not None,
+            "chosen": cell.final,
+            "at_edge": cell.search is not None and cell.search.at_edge,
+            "trials": cell.search.done if cell.search else 0,
+        }
         for (cell, run), row in zip(asked, found, strict=True)
-    ]  # fmt: skip
+    ]
     return pd.DataFrame(rows)

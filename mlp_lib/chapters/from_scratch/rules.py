@@ -49,12 +49,19 @@ RULES = {
     1: Rule(
         "The gain in test top-1 is paired by seed, for S-MLP and for B-MLP. Roughly 20 is read as between 10 and 30: "
         "supported if both 95% intervals lie inside, not supported if either lies wholly outside.",
-        "rq1-from-scratch", augmentation_gain, 10.0, 30.0, rows=of_families(*MLPS),
+        "rq1-from-scratch",
+        augmentation_gain,
+        10.0,
+        30.0,
+        rows=of_families(*MLPS),
     ),
     2: Rule(
         "B-MLP minus S-MLP at equal depth and width, paired by seed, with and without augmentation: supported if both "
         "95% intervals lie above 0, not supported if either lies wholly below.",
-        "rq1-from-scratch", bottleneck_gain, 0.0, rows=of_families(*MLPS),
+        "rq1-from-scratch",
+        bottleneck_gain,
+        0.0,
+        rows=of_families(*MLPS),
     ),
     3: Rule(
         "The convolutional control minus each MLP, all with augmentation, paired by seed. Far is read as 10 points: "
@@ -62,20 +69,23 @@ RULES = {
         "ended, and then not supported if either interval lies wholly below. Otherwise it is the CNN, whose gap is a "
         "lower bound of a ResNet18's: an interval wholly below is then inconclusive, as the control is weaker than the "
         "claim's.",
-        "rq1-from-scratch", convolution_gap, 10.0,
+        "rq1-from-scratch",
+        convolution_gap,
+        10.0,
         rows=lambda frame: of_families(*MLPS, control_in(frame))(frame[frame["augmented"]]),
         at_least=dict.fromkeys(("CNN - S-MLP", "CNN - B-MLP"), "the control is weaker than the claim's"),
     ),
-}  # fmt: skip
+}
 
 # (date, claim, what changed and why)
 RULE_CHANGES: tuple[tuple[str, int, str], ...] = (
     (
-        "2026-11-22", 3,
+        "2026-11-22",
+        3,
         "The claim is about a ResNet18, and the CNN in its place is weaker: its gap is a lower bound of a ResNet18's, "
         "so a CNN that leads by less than 10 points refutes nothing. Such an interval, until then not supported, is "
         "now inconclusive, and where three seeds of a ResNet18 have ended they are compared instead. Changed after the "
         "laptop records of CIFAR-10 and CIFAR-100 were seen and before any of a ResNet18 was made; the word for "
         "CIFAR-100 at laptop size went from not supported to inconclusive, that for CIFAR-10 stayed.",
     ),
-)  # fmt: skip
+)

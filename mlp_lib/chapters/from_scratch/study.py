@@ -5,6 +5,7 @@ chosen on validation at a third of the training length, then fresh seeds are run
 the paper's cells keep its recipe (LION, 5e-5, smoothing 0.3, constant lr) and choose nothing, so they train on all
 50,000 images. The same cells on a second data set are the same study with `dataset` changed.
 """
+
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -47,26 +48,53 @@ PAPER_CELLS = dict(dataset="cifar10", subset=None, split="all", epochs=100, batc
 
 PRESETS = {
     "smoke": Preset(
-        dataset="digits", subset=300, split="holdout", models=("S-2/Wi-32", "B-2/Wi-32", "CNN-4"),
-        epochs=3, augmented_epochs=3, batch_size=32, lrs=(1e-3, 3e-3), seeds=(0, 1),
+        dataset="digits",
+        subset=300,
+        split="holdout",
+        models=("S-2/Wi-32", "B-2/Wi-32", "CNN-4"),
+        epochs=3,
+        augmented_epochs=3,
+        batch_size=32,
+        lrs=(1e-3, 3e-3),
+        seeds=(0, 1),
     ),
     "laptop": Preset(
-        dataset="cifar10", subset=10_000, split="holdout", models=("S-6/Wi-256", "B-6/Wi-256", "CNN-16"),
-        epochs=30, augmented_epochs=90, batch_size=256, lrs=(1e-4, 3e-4, 1e-3), seeds=(0, 1, 2), second="cifar100",
+        dataset="cifar10",
+        subset=10_000,
+        split="holdout",
+        models=("S-6/Wi-256", "B-6/Wi-256", "CNN-16"),
+        epochs=30,
+        augmented_epochs=90,
+        batch_size=256,
+        lrs=(1e-4, 3e-4, 1e-3),
+        seeds=(0, 1, 2),
+        second="cifar100",
     ),
     "overnight": Preset(
-        **PAPER_CELLS, models=("S-6/Wi-1024", "B-6/Wi-1024"), augmented_epochs=75, seeds=(0, 1, 2),
-        single_seed=("B-6/Wi-1024",), second="cifar100",
+        **PAPER_CELLS,
+        models=("S-6/Wi-1024", "B-6/Wi-1024"),
+        augmented_epochs=75,
+        seeds=(0, 1, 2),
+        single_seed=("B-6/Wi-1024",),
+        second="cifar100",
     ),
     "gpu": Preset(
-        **PAPER_CELLS, models=("S-6/Wi-1024", "B-6/Wi-1024", "CNN-64"), augmented_epochs=1000, seeds=(0, 1, 2),
-        given=(RESNET18,), second="cifar100",
+        **PAPER_CELLS,
+        models=("S-6/Wi-1024", "B-6/Wi-1024", "CNN-64"),
+        augmented_epochs=1000,
+        seeds=(0, 1, 2),
+        given=(RESNET18,),
+        second="cifar100",
     ),
     "paper": Preset(
-        **PAPER_CELLS, models=("S-6/Wi-1024", "B-6/Wi-1024", "CNN-64"), augmented_epochs=5000, seeds=(0, 1, 2),
-        given=(RESNET18,), second="cifar100",
+        **PAPER_CELLS,
+        models=("S-6/Wi-1024", "B-6/Wi-1024", "CNN-64"),
+        augmented_epochs=5000,
+        seeds=(0, 1, 2),
+        given=(RESNET18,),
+        second="cifar100",
     ),
-}  # fmt: skip
+}
 
 
 class Parameters(parameters.Parameters):
@@ -133,12 +161,17 @@ def candidates(preset: Preset) -> list[Run]:
         for model in preset.models:
             runs.append(
                 make_run(
-                    model=model, dataset=preset.dataset, subset=preset.subset, split=preset.split,
+                    model=model,
+                    dataset=preset.dataset,
+                    subset=preset.subset,
+                    split=preset.split,
                     augment=augment_for(preset.dataset, augment),
-                    batch_size=preset.batch_size, epochs=epochs, lr=preset.lrs[len(preset.lrs) // 2],
+                    batch_size=preset.batch_size,
+                    epochs=epochs,
+                    lr=preset.lrs[len(preset.lrs) // 2],
                     seed=preset.seeds[0],
                 )
-            )  # fmt: skip
+            )
     return runs
 
 

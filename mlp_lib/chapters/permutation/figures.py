@@ -66,8 +66,16 @@ def accuracy(frame: pd.DataFrame) -> Figure:
         axis.plot([e.mean for e in estimates.values()], list(places.values()), color=colour, lw=1, ls=":", zorder=1)
         for permuted, estimate in estimates.items():
             mean, (low, high) = estimate.mean, estimate.interval or (estimate.mean, estimate.mean)
-            axis.errorbar(mean, places[permuted], xerr=[[mean - low], [high - mean]], color=colour, marker="o",
-                          mfc="white" if permuted else colour, capsize=3, lw=1)  # fmt: skip
+            axis.errorbar(
+                mean,
+                places[permuted],
+                xerr=[[mean - low], [high - mean]],
+                color=colour,
+                marker="o",
+                mfc="white" if permuted else colour,
+                capsize=3,
+                lw=1,
+            )
     for dataset in frame["dataset"].unique():
         axis.axvline(100 / facts(dataset).num_classes, color="#777777", lw=1, ls=":")
     axis.set_yticks(range(len(models)), models["family"])
@@ -91,12 +99,22 @@ def equivalence(frame: pd.DataFrame) -> Figure:
         axis.scatter(seeds, np.full(len(seeds), y - 0.18), color=colour, s=14, alpha=0.6)
         if estimate.interval:
             low, high = estimate.interval
-            axis.errorbar(estimate.mean, y + 0.12, xerr=[[estimate.mean - low], [high - estimate.mean]], color=colour,
-                          marker="o", capsize=4, lw=2)  # fmt: skip
+            axis.errorbar(
+                estimate.mean,
+                y + 0.12,
+                xerr=[[estimate.mean - low], [high - estimate.mean]],
+                color=colour,
+                marker="o",
+                capsize=4,
+                lw=2,
+            )
             reach = max(reach, 1.1 * seeds.abs().max(), 1.1 * abs(low), 1.1 * abs(high))
     axis.set_yticks(range(len(PERMUTED_MLP)), list(PERMUTED_MLP))
-    axis.set(xlim=(-reach, reach), ylim=(len(PERMUTED_MLP) - 0.5, -0.5),
-             xlabel="permuted minus as they are (points of test top-1); band: counts as nothing")  # fmt: skip
+    axis.set(
+        xlim=(-reach, reach),
+        ylim=(len(PERMUTED_MLP) - 0.5, -0.5),
+        xlabel="permuted minus as they are (points of test top-1); band: counts as nothing",
+    )
     plt.close(figure)
     return figure
 

@@ -40,8 +40,12 @@ RULES = {
         "lies between -1 and 1 (two one-sided t-tests at 5%). Ruins is read as 10 points: for the CNN, in larger "
         "presets a ResNet18, the 95% interval of the loss lies above 10. Supported if all three do, not supported if "
         "any lies wholly outside.",
-        "rq1-permutation", permutation_effect, -NOTHING, NOTHING, bounds={PERMUTED_CNN: (10.0, float("inf"))},
+        "rq1-permutation",
+        permutation_effect,
+        -NOTHING,
+        NOTHING,
+        bounds={PERMUTED_CNN: (10.0, float("inf"))},
         min_seeds=dict.fromkeys(PERMUTED_MLP.values(), 5),
         rows=lambda frame: of_families(*MLPS, convolutional_in(frame))(frame),
     ),
-}  # fmt: skip
+}

@@ -43,24 +43,50 @@ SMALL_MODELS = ("S-6/Wi-256", "B-6/Wi-256", "CNN-16", "ViT-64x4/8", "Mixer-64x4/
 
 PRESETS = {
     "smoke": Preset(
-        dataset="digits", subset=300, split="holdout",
-        models=("S-2/Wi-32", "B-2/Wi-32", "CNN-4", "ViT-32x1/4", "Mixer-32x1/4"), epochs=3, batch_size=32,
-        lrs=(1e-3, 3e-3), seeds=(0, 1, 2), control_seeds=(0, 1),
+        dataset="digits",
+        subset=300,
+        split="holdout",
+        models=("S-2/Wi-32", "B-2/Wi-32", "CNN-4", "ViT-32x1/4", "Mixer-32x1/4"),
+        epochs=3,
+        batch_size=32,
+        lrs=(1e-3, 3e-3),
+        seeds=(0, 1, 2),
+        control_seeds=(0, 1),
     ),
     "laptop": Preset(
-        dataset="cifar10", subset=10_000, split="holdout", models=SMALL_MODELS, epochs=20, batch_size=256,
-        lrs=(1e-4, 3e-4, 1e-3), seeds=tuple(range(8)), control_seeds=(0, 1, 2),
+        dataset="cifar10",
+        subset=10_000,
+        split="holdout",
+        models=SMALL_MODELS,
+        epochs=20,
+        batch_size=256,
+        lrs=(1e-4, 3e-4, 1e-3),
+        seeds=tuple(range(8)),
+        control_seeds=(0, 1, 2),
     ),
     "overnight": Preset(
-        dataset="cifar10", subset=None, split="holdout", models=SMALL_MODELS, epochs=30, batch_size=256,
-        lrs=(1e-4, 3e-4, 1e-3), seeds=tuple(range(16)), control_seeds=tuple(range(5)),
+        dataset="cifar10",
+        subset=None,
+        split="holdout",
+        models=SMALL_MODELS,
+        epochs=30,
+        batch_size=256,
+        lrs=(1e-4, 3e-4, 1e-3),
+        seeds=tuple(range(16)),
+        control_seeds=tuple(range(5)),
     ),
     "gpu": Preset(
-        dataset="cifar10", subset=None, split="all",
-        models=("S-6/Wi-1024", "B-6/Wi-1024", "ResNet18", "ViT-Ti/4", "Mixer-128x8/4"), epochs=50, batch_size=512,
-        lrs=(3e-5, 1e-4, 3e-4), seeds=tuple(range(8)), control_seeds=(0, 1, 2),
+        dataset="cifar10",
+        subset=None,
+        split="all",
+        models=("S-6/Wi-1024", "B-6/Wi-1024", "ResNet18", "ViT-Ti/4", "Mixer-128x8/4"),
+        epochs=50,
+        batch_size=512,
+        lrs=(3e-5, 1e-4, 3e-4),
+        seeds=tuple(range(8)),
+        control_seeds=(0, 1, 2),
     ),
-}  # fmt: skip
+}
 
 
 class Parameters(parameters.Parameters):
@@ -128,14 +154,20 @@ def candidates(preset: Preset) -> dict[tuple[str, bool], Run]:
     return {
         (model, permuted): at_seed(
             make_run(
-                model=model, dataset=preset.dataset, subset=preset.subset, split=preset.split, epochs=preset.epochs,
-                batch_size=preset.batch_size, lr=preset.lrs[len(preset.lrs) // 2],
+                model=model,
+                dataset=preset.dataset,
+                subset=preset.subset,
+                split=preset.split,
+                epochs=preset.epochs,
+                batch_size=preset.batch_size,
+                lr=preset.lrs[len(preset.lrs) // 2],
             ),
-            preset.seeds[0], permuted,
+            preset.seeds[0],
+            permuted,
         )
         for model in preset.models
         for permuted in (False, True)
-    }  # fmt: skip
+    }
 
 
 def at_seed(run: Run, seed: int, permuted: bool) -> Run:

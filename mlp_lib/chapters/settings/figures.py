@@ -25,11 +25,18 @@ def differences(frame: pd.DataFrame) -> pd.DataFrame:
             values, same = by_seed(cell), change == UNCHANGED
             difference = Estimate(0.0, None, 0) if same else paired_difference(values, unchanged)
             rows.append(
-                {"model": model, "family": family, "images": images, "epochs": epochs, "change": change,
-                 "estimate": t_interval(values), "difference": difference,
-                 "diverged": int((cell["status"] == "diverged").sum()),
-                 "preset": ", ".join(cell["preset"].unique()) if "preset" in cell else ""}
-            )  # fmt: skip
+                {
+                    "model": model,
+                    "family": family,
+                    "images": images,
+                    "epochs": epochs,
+                    "change": change,
+                    "estimate": t_interval(values),
+                    "difference": difference,
+                    "diverged": int((cell["status"] == "diverged").sum()),
+                    "preset": ", ".join(cell["preset"].unique()) if "preset" in cell else "",
+                }
+            )
     return pd.DataFrame(rows)
 
 
@@ -53,8 +60,16 @@ def forest(frame: pd.DataFrame) -> Figure:
     for y, row in enumerate(rows.itertuples()):
         low, high = row.difference.interval or (row.difference.mean, row.difference.mean)
         mean, colour = row.difference.mean, FAMILY_COLOURS[row.family]
-        axis.errorbar(mean, y, xerr=[[mean - low], [high - mean]], color=colour, marker="o", capsize=3, lw=1.5,
-                      mfc=colour if sign(row.difference) else "white")  # fmt: skip
+        axis.errorbar(
+            mean,
+            y,
+            xerr=[[mean - low], [high - mean]],
+            color=colour,
+            marker="o",
+            capsize=3,
+            lw=1.5,
+            mfc=colour if sign(row.difference) else "white",
+        )
     axis.axvline(0, color="#777777", lw=1, ls=":")
     axis.set_yticks(range(len(rows)), [f"{row.family}: {row.change}" for row in rows.itertuples()])
     axis.invert_yaxis()

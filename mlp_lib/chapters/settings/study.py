@@ -70,28 +70,42 @@ SMALLER_BATCHES = (
 
 PRESETS = {
     "smoke": Preset(
-        dataset="digits", subset=300, split="holdout", epochs=3, batch_size=32, lrs=(1e-3, 3e-3), seeds=(0, 1),
+        dataset="digits",
+        subset=300,
+        split="holdout",
+        epochs=3,
+        batch_size=32,
+        lrs=(1e-3, 3e-3),
+        seeds=(0, 1),
         changes=(
             ("S-2/Wi-32", (Change("batch 64 instead of 32", (("batch_size", 64),)), GELU)),
             ("B-2/Wi-32", (RELU,)),
         ),
     ),
     "laptop": Preset(
-        dataset="cifar10", subset=10_000, split="holdout", epochs=30, batch_size=256, lrs=(1e-4, 3e-4, 1e-3),
-        seeds=(0, 1, 2, 3, 4), changes=(("S-6/Wi-256", S_CHANGES), ("B-6/Wi-256", (LARGER_BATCH, COSINE, RELU))),
+        dataset="cifar10",
+        subset=10_000,
+        split="holdout",
+        epochs=30,
+        batch_size=256,
+        lrs=(1e-4, 3e-4, 1e-3),
+        seeds=(0, 1, 2, 3, 4),
+        changes=(("S-6/Wi-256", S_CHANGES), ("B-6/Wi-256", (LARGER_BATCH, COSINE, RELU))),
     ),
     "overnight": Preset(
-        **AT_THE_PAPERS_SIZE, seeds=(0, 1, 2),
+        **AT_THE_PAPERS_SIZE,
+        seeds=(0, 1, 2),
         changes=(("S-6/Wi-1024", (*SMALLER_BATCHES, COSINE, PUBLIC_CODE)),),
     ),
     "gpu": Preset(
-        **AT_THE_PAPERS_SIZE, seeds=(0, 1, 2, 3, 4),
+        **AT_THE_PAPERS_SIZE,
+        seeds=(0, 1, 2, 3, 4),
         changes=(
             ("S-6/Wi-1024", (*SMALLER_BATCHES, COSINE, LOWER_LR, HIGHER_LR, GELU, CODE_FORM, PUBLIC_CODE)),
             ("B-6/Wi-1024", (*SMALLER_BATCHES, COSINE, LOWER_LR, HIGHER_LR, RELU)),
         ),
     ),
-}  # fmt: skip
+}
 
 
 class Parameters(parameters.Parameters):
@@ -141,11 +155,17 @@ def candidates(preset: Preset) -> dict[str, Run]:
     """Each model's unchanged cell, at the middle lr and the first seed; equal to the from-scratch study's own."""
     return {
         model: make_run(
-            model=model, dataset=preset.dataset, subset=preset.subset, split=preset.split, epochs=preset.epochs,
-            batch_size=preset.batch_size, lr=preset.lrs[len(preset.lrs) // 2], seed=preset.seeds[0],
+            model=model,
+            dataset=preset.dataset,
+            subset=preset.subset,
+            split=preset.split,
+            epochs=preset.epochs,
+            batch_size=preset.batch_size,
+            lr=preset.lrs[len(preset.lrs) // 2],
+            seed=preset.seeds[0],
         )
         for model, _ in preset.changes
-    }  # fmt: skip
+    }
 
 
 def collect(preset: Preset, ensure: Ensure) -> Results:
