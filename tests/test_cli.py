@@ -13,8 +13,8 @@ import pytest
 from helpers import record_of
 
 from mlp_lib import cli
+from mlp_lib.chapters.planning import plan
 from mlp_lib.chapters.registry import STUDIES
-from mlp_lib.chapters.study import plan
 from mlp_lib.paths import REPOSITORY
 from mlp_lib.records.run import make_run
 from mlp_lib.records.store import Store

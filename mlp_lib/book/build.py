@@ -20,8 +20,8 @@ from pathlib import Path
 
 from mlp_lib import __version__
 from mlp_lib.book import reference
-from mlp_lib.chapters import study as studies
 from mlp_lib.chapters.registry import STUDIES
+from mlp_lib.chapters.study import SIZES
 from mlp_lib.errors import UserError
 from mlp_lib.paths import REPOSITORY
 from mlp_lib.sweeps.process import environment
@@ -46,9 +46,8 @@ def build(preset: str = "auto", out: Path | None = None, train: bool = False) ->
     log), or when `out` holds something that no build put there.
     """
     _need("papermill", "jupyter_book")
-    common = [s for s in studies.SIZES if all(s in study.PRESETS for study in STUDIES.values())]
-    if preset not in ("auto", *common):  # before anything of the last book is deleted
-        raise UserError(f"preset {preset!r} is not one that every chapter has: auto, {', '.join(common)}")
+    if preset not in ("auto", *SIZES):  # before anything of the last book is deleted
+        raise UserError(f"unknown preset {preset!r}; there are: auto, {', '.join(SIZES)}")
     out = Path(out) if out is not None else ROOT / "_build"
     out = out.resolve()
     pages = toc_pages(ROOT)
@@ -137,7 +136,9 @@ def execute_all(notebooks: list[Path], folder: Path, preset: str, train: bool) -
     rows = []
     for notebook in sorted(notebooks, key=lambda path: _own_metadata(path).get("last", False)):
         live = preset == "smoke" or _own_metadata(notebook).get("live", False)
-        wanted = {"preset": "smoke" if live else preset, "train": live or train, "executed": list(rows)}
+        own = next((study.presets for study in STUDIES.values() if study.page == notebook.stem), SIZES)
+        size = "smoke" if live else preset if preset in own else "auto"  # not every chapter has every size
+        wanted = {"preset": size, "train": live or train, "executed": list(rows)}
         known = parameters_of(notebook)
         print(f"  {notebook.stem:<28}", end="", flush=True)
         # Live numbers must come from this build, and building must not add records to the repository.

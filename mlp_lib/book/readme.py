@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from mlp_lib.chapters import claims
-from mlp_lib.chapters import study as studies
-from mlp_lib.chapters.from_scratch import study as rq1
+from mlp_lib.chapters import claims, planning
+from mlp_lib.chapters.from_scratch.study import STUDY as FROM_SCRATCH
 from mlp_lib.chapters.registry import STUDIES
 from mlp_lib.paths import REPOSITORY
 from mlp_lib.records.store import Store
@@ -32,13 +31,15 @@ def results(store: Store) -> str:
     """The table in Markdown: a row a preset of RQ1."""
     lines = ["| you have | `python -m mlp_lib study rq1` | trains | test top-1 to expect |", "|---|---|---|---|"]
     for preset, machine in MACHINES.items():
-        grid = rq1.resolve(preset)
-        plan = studies.plan(rq1, grid, Store(store.folder / "none"))  # what a newcomer has to train: everything
+        grid = FROM_SCRATCH.resolve(preset)
+        plan = planning.plan(
+            FROM_SCRATCH, grid, Store(store.folder / "none")
+        )  # what a newcomer has to train: everything
         seconds = max(60, sum(costs.planned_seconds(run) for run in plan.runs))
         # A GPU's rate is for the dry run on that GPU to measure; CPU minutes are planned ones.
         time = f", about {costs.human_seconds(seconds)}" if preset in ("smoke", "laptop", "overnight") else ""
         trains = f"{len(plan.runs)} runs on {grid.dataset}, {sum(plan.flops):.1g} FLOPs{time}"
-        frame = rq1.collect(grid, studies.from_records(store)).frame
+        frame = FROM_SCRATCH.collect(grid, planning.from_records(store)).frame
         expected = "toy numbers: it shows that all works" if preset == "smoke" else _expected(frame)
         lines.append(f"| {machine} | `--preset {preset}` | {trains} | {expected} |")
     return "\n".join(lines)
@@ -48,22 +49,27 @@ def chapters(store: Store) -> str:
     """The table of chapters in Markdown: a row a study, with its cost at two sizes and its claims' verdicts, each with
     the preset at which it is given."""
     lines = ["| `study` | the chapter | laptop | overnight | verdicts |", "|---|---|---|---|---|"]
-    verdicts = {verdict.claim: verdict.verdict for verdict in claims.judge_all(store)}
+    verdicts = {verdict.claim: verdict for verdict in claims.judge_all(store)}
     for name, study in STUDIES.items():
-        size = studies.pick_preset(study, "auto", store)  # as `judge_all` takes it
-        judged = "<br>".join(f"claim {number}: {verdicts[number]} ({size})" for number in study.CLAIMS) or "a control"
+        size = planning.pick_preset(study, "auto", store)  # as `judge_all` takes it
+        words = (verdicts[number] for number in study.claims)
+        judged = "<br>".join(f"claim {one.claim}: {_word(one, size)}" for one in words) or "a control"
         costs_ = " | ".join(_cost(study, preset, store) for preset in ("laptop", "overnight"))
-        lines.append(f"| `{name}` | {study.TITLE} | {costs_} | {judged} |")
+        lines.append(f"| `{name}` | {study.title} | {costs_} | {judged} |")
     return "\n".join(lines)
 
 
+def _word(verdict: claims.Verdict, size: str) -> str:
+    return f"{verdict.verdict} ({', '.join(filter(None, (size, verdict.robustness)))})"
+
+
 def _cost(study, preset: str, store: Store) -> str:
-    if preset not in study.PRESETS:
+    if preset not in study.presets:
         return ""
     grid = study.resolve(preset)
-    plan = studies.plan(study, grid, Store(store.folder / "none"))
+    plan = planning.plan(study, grid, Store(store.folder / "none"))
     minutes = costs.human_seconds(sum(costs.planned_seconds(run) for run in plan.runs))
-    done = studies.plan(study, grid, store).done
+    done = planning.plan(study, grid, store).done
     state = "all recorded" if all(done) else f"{sum(done)} of {len(done)} recorded" if any(done) else "not run"
     return f"{len(plan.runs)} runs, {minutes}; {state}"
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from mlp_lib.paths import PACKAGE
 
-ROOMS_LEFT_OUT = {"__init__", "__main__", "cli"}  # the command line has a page of its own
+LEFT_OUT = {"__init__.py", "__main__.py", "cli"}  # the command line has a page of its own
 SPECIAL = re.compile(r"([\\*_{}\[\]<>$#|~^])")
 
 
@@ -29,7 +29,7 @@ def api(package: Path = PACKAGE) -> str:
     """Every public function and class of every room, with signature and docstring."""
     parts = []
     for path in sorted(package.rglob("*.py"), key=lambda p: (len(p.parts), p)):
-        if path.stem in ROOMS_LEFT_OUT and path.parent == package:
+        if path.relative_to(package).parts[0] in LEFT_OUT:
             continue
         module = ".".join(path.relative_to(package.parent).with_suffix("").parts).removesuffix(".__init__")
         parts.append(_room(module, ast.parse(path.read_text(encoding="utf-8"))))

@@ -12,17 +12,18 @@ from typing import Any
 
 import pandas as pd
 
-from mlp_lib.chapters import study as studies
+from mlp_lib.chapters import planning
 from mlp_lib.chapters.registry import RULES, STUDIES
-from mlp_lib.chapters.rule import POINTS, Rule
+from mlp_lib.chapters.rule import POINTS, Rule, Shown
+from mlp_lib.chapters.study import SIZES, Study
 from mlp_lib.errors import UserError
 from mlp_lib.paths import REPOSITORY
 from mlp_lib.records.record import FINISHED
 from mlp_lib.records.store import Store
-from mlp_lib.stats.intervals import Estimate
+from mlp_lib.stats.intervals import Estimate, sign
 
 VERDICTS = ("supported", "not supported", "inconclusive at this scale", "not tested")
-NOT_TESTED = VERDICTS[-1]
+INCONCLUSIVE, NOT_TESTED = VERDICTS[2:]
 
 # What the marks of data/paper/*.csv say about how sure a number is.
 MARKS = {"T": "read in the paper", "R": "from the public code", "M": "reported, unverified", "C": "computed by us"}
@@ -54,12 +55,29 @@ class Claim:
 
 @dataclass(frozen=True)
 class Verdict:
-    """One claim judged. `parts` holds each comparison's estimate by name, in the rule's unit."""
+    """One claim judged. `parts` holds each comparison's estimate by name, in the rule's unit; `checks` the same of the
+    rule's checks, signed so that above 0 speaks for the claim."""
 
     claim: int
     verdict: str
     parts: dict[str, Estimate] = field(default_factory=dict)
     scale: str = ""
+    checks: dict[str, Estimate] = field(default_factory=dict)
+
+    @property
+    def held(self) -> int:
+        """In how many checks the comparison keeps its sign, its interval off zero."""
+        return sum(sign(check) > 0 for check in self.checks.values())
+
+    @property
+    def checked(self) -> int:
+        """How many of the checks have an interval."""
+        return sum(check.interval is not None for check in self.checks.values())
+
+    @property
+    def robustness(self) -> str:
+        """ "held in 1 of 10 checks"; empty where the rule declares none, or none has run."""
+        return f"held in {self.held} of {self.checked} checks" if self.checked else ""
 
     @property
     def comparison(self) -> str:
@@ -96,23 +114,28 @@ def claim(number: int) -> Claim:
     raise UserError(f"there is no claim {number}; there are: 1 to {len(paper_claims())}")
 
 
-def judge(number: int, frame: pd.DataFrame) -> Verdict:
+def judge(number: int, frame: pd.DataFrame, shown: Shown | None = None) -> Verdict:
     """Judge one claim by its rule. `frame` has the columns of a chapter's results: family, augmented, seed, status,
-    test_top1, dataset, train_examples, model, hardware. A claim without a rule is "not tested"."""
+    test_top1, dataset, train_examples, model, hardware. A claim without a rule is "not tested". With `shown`, the
+    rule's checks are read too."""
     rule = claim(number).judged_by
     if rule is None:
         return Verdict(number, NOT_TESTED)
     parts = rule.parts(frame)
-    scale = scale_of(rule.rows(frame))
+    checks = rule.checks(shown) if rule.checks and shown else {}
+    return Verdict(number, _word(rule, parts), parts, scale_of(rule.rows(frame)), checks)
+
+
+def _word(rule: Rule, parts: dict[str, Estimate]) -> str:
     if any(part.n == 0 for part in parts.values()):
-        return Verdict(number, NOT_TESTED, parts, scale)
+        return NOT_TESTED
     if any(part.n < rule.seeds_of(name) for name, part in parts.items()):
-        return Verdict(number, "inconclusive at this scale", parts, scale)
+        return INCONCLUSIVE
     if all(rule.supported_by(name, part) for name, part in parts.items()):
-        return Verdict(number, "supported", parts, scale)
+        return "supported"
     if any(rule.refuted_by(name, part) for name, part in parts.items()):
-        return Verdict(number, "not supported", parts, scale)
-    return Verdict(number, "inconclusive at this scale", parts, scale)
+        return "not supported"
+    return INCONCLUSIVE
 
 
 def judge_all(store: Store | None = None, preset: str = "auto") -> list[Verdict]:
@@ -120,17 +143,29 @@ def judge_all(store: Store | None = None, preset: str = "auto") -> list[Verdict]
 
     A claim whose study has no such preset is not tested at it. Raises UserError for a preset that no study has.
     """
-    if preset not in ("auto", *studies.SIZES):
-        raise UserError(f"unknown preset {preset!r}; there are: auto, {', '.join(studies.SIZES)}")
+    if preset not in ("auto", *SIZES):
+        raise UserError(f"unknown preset {preset!r}; there are: auto, {', '.join(SIZES)}")
     store = store or Store()
     judged: dict[int, Verdict] = {}
     for study in STUDIES.values():
-        if not study.CLAIMS or preset not in ("auto", *study.PRESETS):
+        if not study.claims or preset not in ("auto", *study.presets):
             continue
-        size = studies.pick_preset(study, preset, store)
-        frame = study.collect(study.PRESETS[size], studies.from_records(store)).frame
-        judged |= {number: judge(number, frame) for number in study.CLAIMS}
+        size = planning.pick_preset(study, preset, store)
+        results = study.collect(study.presets[size], planning.from_records(store))
+        shown = shown_of(study, results, store)
+        judged |= {number: judge(number, results.frame, shown) for number in study.claims}
     return [judged.get(c.number) or Verdict(c.number, NOT_TESTED) for c in paper_claims()]
+
+
+def shown_of(study: Study, results: Any, store: Store, others: bool = True) -> Shown:
+    """Results with, on demand and where `others` are wanted, the recorded results of the study's other sizes."""
+
+    @cache
+    def at(size: str) -> Any:
+        known = others and size in study.presets
+        return study.collect(study.presets[size], planning.from_records(store)) if known else None
+
+    return Shown(results, at)
 
 
 def summary(verdict: Verdict) -> dict[str, Any]:
@@ -146,6 +181,11 @@ def summary(verdict: Verdict) -> dict[str, Any]:
         "scale": verdict.scale,
         "chapter": c.chapter,
         "parts": {name: _plain(part) for name, part in verdict.parts.items()},
+        "checks": {
+            "held": verdict.held,
+            "of": verdict.checked,
+            "each": {name: _plain(check) for name, check in verdict.checks.items()},
+        },
     }
 
 
@@ -171,6 +211,7 @@ def overview(verdicts: list[Verdict]) -> pd.DataFrame:
                 "ours": ours.text() if tested else "",
                 "unit": c.unit if tested else "",
                 "verdict": verdict.verdict,
+                "robustness": verdict.robustness,
                 "caveat": c.judged_by.caveat(verdict.parts) if c.judged_by else "",
                 "scale": verdict.scale if tested else "",
                 "chapter": c.chapter,

@@ -1,9 +1,7 @@
 """What a chapter's notebook calls: check its parameters, say what it will cost, get its results.
 
-    chapter = open_chapter("rq1", globals())    # everything that papermill injected is checked; nothing is trained
-    results = chapter.results()                 # from records; with train=True, what is missing is trained first
-
-No torch unless something is trained.
+chapter = open_chapter("rq1", globals())    # everything that papermill injected is checked; nothing is trained
+results = chapter.results()                 # from records; with train=True, what is missing is trained first
 """
 
 import json
@@ -16,9 +14,9 @@ from typing import Any
 import pandas as pd
 from pydantic import create_model
 
-from mlp_lib.chapters import registry
-from mlp_lib.chapters import study as studies
+from mlp_lib.chapters import claims, planning, registry
 from mlp_lib.chapters.parameters import Parameters, validated
+from mlp_lib.chapters.study import SIZES, Study
 from mlp_lib.records.record import FINISHED
 from mlp_lib.records.store import Store
 from mlp_lib.sweeps import costs
@@ -31,7 +29,7 @@ _KERNEL_NAMES = {"In", "Out", "exit", "quit", "open", "get_ipython"}
 class Chapter:
     """A chapter with its parameters checked and its preset chosen."""
 
-    study: ModuleType
+    study: Study
     parameters: Parameters
     preset: str
     store: Store
@@ -54,10 +52,10 @@ class Chapter:
             for name, value in self.parameters.changes.items()
             if value is not None
         ]
-        return " ".join(["python -m mlp_lib study", self.study.NAME, "--preset", self.preset, *given])
+        return " ".join(["python -m mlp_lib study", self.study.name, "--preset", self.preset, *given])
 
-    def plan(self) -> studies.Plan:
-        return studies.plan(self.study, self.grid, self.store)
+    def plan(self) -> planning.Plan:
+        return planning.plan(self.study, self.grid, self.store)
 
     def results(self) -> Any:
         """The study's results. Says first what is missing and how long it would take; trains it if it may."""
@@ -65,16 +63,21 @@ class Chapter:
         if not all(plan.done):
             self._announce(plan)
         if all(plan.done) or not self.parameters.train:
-            return self.study.collect(self.grid, studies.from_records(self.store))
-        ensure = studies.training(
-            self.store, self.study.MEASURES, budget_minutes=self.parameters.budget_minutes, progress=True
+            return self.study.collect(self.grid, planning.from_records(self.store))
+        ensure = planning.training(
+            self.store, self.study.measures, budget_minutes=self.parameters.budget_minutes, progress=True
         )
         return self.study.collect(self.grid, ensure)
+
+    def verdict(self, number: int, results: Any) -> claims.Verdict:
+        """A claim judged on the chapter's results, with the rule's checks."""
+        shown = claims.shown_of(self.study, results, self.store, others=not self.changed)
+        return claims.judge(number, results.frame, shown)
 
     def recorded(self, **changes: Any) -> Any:
         """The study's results with other changes than the reader's, from records alone: nothing is trained."""
         grid = self.study.resolve(self.preset, **{**self.parameters.changes, **changes})
-        return self.study.collect(grid, studies.from_records(self.store))
+        return self.study.collect(grid, planning.from_records(self.store))
 
     def recorded_at(self, finished: Callable[[Any], bool]) -> dict[str, Any]:
         """Recorded results by preset, of those up to the one shown that are `finished`, the largest first.
@@ -91,12 +94,12 @@ class Chapter:
     def _up_to_shown(self) -> Iterator[tuple[str, Any]]:
         """Presets and their recorded results, from the one shown down, each read when it is asked for."""
         yield self.preset, self.recorded()
-        for size in reversed(studies.SIZES[: studies.SIZES.index(self.preset)]):
-            if size in self.study.PRESETS and size != "smoke" and not self.changed:
-                yield size, self.study.collect(self.study.PRESETS[size], studies.from_records(self.store))
+        for size in reversed(SIZES[: SIZES.index(self.preset)]):
+            if size in self.study.presets and size != "smoke" and not self.changed:
+                yield size, self.study.collect(self.study.presets[size], planning.from_records(self.store))
 
-    def _announce(self, plan: studies.Plan) -> None:
-        again, to_measure = plan.states.count(studies.AGAIN), plan.states.count(studies.TO_MEASURE)
+    def _announce(self, plan: planning.Plan) -> None:
+        again, to_measure = plan.states.count(planning.AGAIN), plan.states.count(planning.TO_MEASURE)
         if again:
             print(f"{again} runs are recorded, but lack a measure or weights to start from: they count as missing.")
         if to_measure:
@@ -128,9 +131,9 @@ class Chapter:
         """Recorded results of the presets larger than the one shown, the smallest first: those with any finished run,
         whatever else they still lack. `changes` and the reader's own as in `larger`."""
         found = {}
-        for size in studies.SIZES[studies.SIZES.index(self.preset) + 1 :]:
-            if size in self.study.PRESETS and not self.changed:
-                results = self.study.collect(self.study.resolve(size, **changes), studies.from_records(self.store))
+        for size in SIZES[SIZES.index(self.preset) + 1 :]:
+            if size in self.study.presets and not self.changed:
+                results = self.study.collect(self.study.resolve(size, **changes), planning.from_records(self.store))
                 if results.frame["status"].isin(FINISHED).any():
                     found[size] = results
         return found
@@ -174,15 +177,15 @@ def open_chapter(name: str, namespace: dict[str, Any], store: Store | None = Non
     Says so where `auto` finds no records for the reader's changes and takes a small preset. Raises UserError: one line.
     """
     study = registry.study(name)
-    parameters = validated(study.Parameters, notebook_values(namespace))
+    parameters = validated(study.parameters, notebook_values(namespace))
     store = store or Store()
-    preset = studies.pick_preset(study, parameters.preset, store, **parameters.changes)
+    preset = planning.pick_preset(study, parameters.preset, store, **parameters.changes)
     grid = study.resolve(preset, **parameters.changes)  # every run is validated before anything else happens
     chapter = Chapter(study, parameters, preset, store)
     if parameters.preset == "auto" and chapter.changed:
-        if not study.collect(grid, studies.from_records(store)).sufficient:
+        if not study.collect(grid, planning.from_records(store)).sufficient:
             print(
                 f"preset auto: no preset has the records for these parameters, so {preset} is taken; "
-                f"name another for another size: {', '.join(study.PRESETS)}"
+                f"name another for another size: {', '.join(study.presets)}"
             )
     return chapter

@@ -1,14 +1,16 @@
 """What a reader may ask of any chapter; each study adds its own. Checked before anything is trained."""
 
 from dataclasses import fields, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from mlp_lib.errors import UserError
 from mlp_lib.records.architectures import family_of
 
-TUNING_SEED = 1000  # of the runs by which settings are chosen: far from the seeds that are reported
+# Of the runs by which settings are chosen: far from the seeds that are reported. The first where there is one.
+TUNING_SEEDS = (1000, 1001, 1002)
+TUNING_SEED = TUNING_SEEDS[0]
 
 
 class Parameters(BaseModel):
@@ -24,6 +26,16 @@ class Parameters(BaseModel):
     def changes(self) -> dict[str, Any]:
         """What the study's own parameters change in its preset; None changes nothing."""
         return {name: getattr(self, name) for name in type(self).model_fields if name not in Parameters.model_fields}
+
+
+def parameters_of(preset: type, *names: str, **others: Any) -> type[Parameters]:
+    """The parameters of a chapter: those of every chapter, fields of its preset's dataclass by name, and `others`, a
+    type each. All may be left out: None keeps the preset's own value."""
+    hints = get_type_hints(preset)
+    own = {name: (hints[name] | None, None) for name in names} | {
+        name: (kind | None, None) for name, kind in others.items()
+    }
+    return create_model("Parameters", __base__=Parameters, **own)
 
 
 def b_mlp(model: str) -> str:
@@ -56,7 +68,7 @@ def preset_with(presets: dict[str, Any], name: str, changes: dict[str, Any]) -> 
             raise UserError(f"{field} is empty; give at least one value, or leave it out")
         if isinstance(value, tuple | list) and len(set(value)) < len(value):
             raise UserError(f"{field}={list(value)} names a value twice; name each once")
-        if field.endswith("seeds") and isinstance(value, tuple | list) and TUNING_SEED in value:
+        if field.endswith("seeds") and isinstance(value, tuple | list) and {*TUNING_SEEDS} & {*value}:
             raise UserError(f"{field}: {TUNING_SEED} is the seed by which learning rates are chosen; report fresh ones")
     if changes.get("dataset", getattr(chosen, "dataset", None)) != getattr(chosen, "dataset", None):
         changes.setdefault("subset", None)

@@ -1,25 +1,23 @@
-"""Every chapter of the study, in the book's order, and the rules by which the claims are judged."""
+"""Every chapter of the study, in the book's order. A new chapter is one import and one name here."""
 
-from types import ModuleType
-
-from mlp_lib.chapters.augmentation import rules as augmentation_rules
-from mlp_lib.chapters.augmentation import study as augmentation
-from mlp_lib.chapters.batch_size import rules as batch_size_rules
-from mlp_lib.chapters.batch_size import study as batch_size
-from mlp_lib.chapters.controls import study as controls
-from mlp_lib.chapters.from_scratch import rules as from_scratch_rules
-from mlp_lib.chapters.from_scratch import study as rq1
-from mlp_lib.chapters.permutation import rules as permutation_rules
-from mlp_lib.chapters.permutation import study as permutation
-from mlp_lib.chapters.settings import study as settings
+from mlp_lib.chapters.augmentation.study import STUDY as AUGMENTATION
+from mlp_lib.chapters.batch_size.study import STUDY as BATCH_SIZE
+from mlp_lib.chapters.controls.study import STUDY as CONTROLS
+from mlp_lib.chapters.from_scratch.study import STUDY as FROM_SCRATCH
+from mlp_lib.chapters.permutation.study import STUDY as PERMUTATION
+from mlp_lib.chapters.rule import Rule
+from mlp_lib.chapters.settings.study import STUDY as SETTINGS
+from mlp_lib.chapters.study import Study
 from mlp_lib.errors import UserError
 
-STUDIES = {study.NAME: study for study in (rq1, settings, controls, permutation, augmentation, batch_size)}
-RULES = {**from_scratch_rules.RULES, **batch_size_rules.RULES, **augmentation_rules.RULES, **permutation_rules.RULES}
-RULE_CHANGES = from_scratch_rules.RULE_CHANGES
+STUDIES: dict[str, Study] = {
+    study.name: study for study in (FROM_SCRATCH, SETTINGS, CONTROLS, PERMUTATION, AUGMENTATION, BATCH_SIZE)
+}
+RULES: dict[int, Rule] = {number: rule for study in STUDIES.values() for number, rule in study.rules.items()}
+RULE_CHANGES = tuple(sorted(change for study in STUDIES.values() for change in study.rule_changes))
 
 
-def study(name: str) -> ModuleType:
+def study(name: str) -> Study:
     """The study of that name. Raises UserError, which lists the names, for any other."""
     if name not in STUDIES:
         raise UserError(f"unknown study {name!r}; there are: {', '.join(STUDIES)}")

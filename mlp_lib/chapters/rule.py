@@ -1,11 +1,12 @@
 """The rules by which our runs judge the paper's claims: which comparison, in which unit, inside which bounds.
 
-A rule is committed before the records that it judges. A later change of a rule is listed in `RULE_CHANGES`. A claim
-whose chapter does not exist yet has no rule. No torch, no training.
+A rule is committed before the records that it judges. A later change is listed in the study's `rule_changes`. A claim
+whose chapter does not exist yet has no rule.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import pandas as pd
 
@@ -16,12 +17,22 @@ MIN_SEEDS = 3  # fewer seeds give numbers, not verdicts
 
 
 @dataclass(frozen=True)
+class Shown:
+    """What a rule's checks are read from: the results that it judges, and recorded results of the same study's other
+    sizes. `at(size)` is None where the study has no such size, or the reader has changed what is trained."""
+
+    results: Any
+    at: Callable[[str], Any] = lambda size: None
+
+
+@dataclass(frozen=True)
 class Rule:
     """How our runs judge a claim, in words and in code.
 
     `parts` turns a study's frame into comparisons by name. A part whose interval lies wholly inside its bounds supports
     the claim, one whose interval lies wholly outside refutes it. A part in `at_least` is a lower bound of what the
-    claim speaks of: to lie below refutes nothing.
+    claim speaks of: to lie below refutes nothing. `checks` repeats the comparison under other settings, declared here:
+    each estimate is signed so that above 0 speaks for the claim. They change no verdict: how many hold stands beside.
     """
 
     words: str
@@ -35,6 +46,7 @@ class Rule:
     rows: Callable[[pd.DataFrame], pd.DataFrame] = lambda frame: frame  # what the parts compare: the scale is theirs
     at_least: Mapping[str, str] = field(default_factory=dict)  # the parts that are lower bounds, and why
     remark: str = ""  # what stands beside any verdict by this rule
+    checks: Callable[[Shown], dict[str, Estimate]] | None = None
 
     def seeds_of(self, name: str) -> int:
         """With fewer seeds than this, a part gives a number and no verdict."""

@@ -1,135 +1,73 @@
-"""One file a chapter. A study turns a preset and parameters into runs, and their records into results.
+"""`Study`: what a chapter gives to the command line, its notebook, the claims and the README."""
 
-Each study module has NAME, TITLE, CLAIMS, MEASURES, PRESETS, Parameters, `resolve(preset, **changes)` and
-`collect(preset, ensure)`; what is below works on any of them. MEASURES, and the measures that a call of `ensure` asks
-for, are taken of the runs that they apply to (see measurable.py): a control without an embedding is passed over.
-"""
-
-from types import ModuleType
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import pandas as pd
 
-from mlp_lib.errors import UserError
-from mlp_lib.records.record import FINISHED
-from mlp_lib.records.run import Run
-from mlp_lib.records.store import Store
-from mlp_lib.sweeps import costs
+from mlp_lib.chapters import parameters
+from mlp_lib.chapters.rule import Rule
+from mlp_lib.chapters.tuning import Ensure, not_run
 
 SIZES = ("smoke", "laptop", "overnight", "gpu", "paper")
 
 
-DONE, NOT_RUN, TO_MEASURE, AGAIN = STATES = ("done", "not run", "to be measured", "to be trained again")
-
-
-class Plan(NamedTuple):
-    """What a study would train: its runs in order, the state of each, and the FLOPs of its training.
-
-    States are of `STATES`. Recorded runs that lack a measure are to be measured, which costs no training, where their
-    weights are kept, and otherwise to be trained again, as are those that a missing run starts from.
-    """
-
-    runs: list[Run]
-    states: list[str]
-    flops: list[int]
+class Results(Protocol):
+    """What `collect` returns: at least these three, and whatever the chapter's figures need besides."""
 
     @property
-    def done(self) -> list[bool]:
-        return [state == DONE for state in self.states]
+    def frame(self) -> pd.DataFrame:
+        """One row a run that the rules judge, with the columns of a record and the chapter's own."""
 
     @property
-    def to_train(self) -> list[tuple[Run, int]]:
-        """The runs that are trained, for the first time or again, each with its FLOPs."""
-        return [(run, flops) for run, state, flops in zip(*self, strict=True) if state in (NOT_RUN, AGAIN)]
+    def complete(self) -> bool:
+        """Every choice is final, and every run has ended."""
+
+    @property
+    def sufficient(self) -> bool:
+        """The records suffice for the rules' verdicts: `auto` shows the largest preset of which that is so."""
 
 
-def from_records(store: Store):
-    """An `ensure` for `collect` that reads and never trains."""
+@dataclass(frozen=True)
+class Study:
+    """One chapter: its name on the command line, its page, its sizes, and how its runs become results.
 
-    def ensure(runs: list[Run], train: bool = False, measures: tuple[str, ...] | None = None) -> pd.DataFrame:
-        return pd.DataFrame([store.row(run) for run in runs])
-
-    return ensure
-
-
-def training(store: Store, measures: tuple[str, ...], **options: Any):
-    """An `ensure` for `collect` that trains what is missing, all calls within one budget (`budget_minutes`).
-
-    `measures` is what is asked of every run; a call of `collect` may ask for its own instead.
-
-    Once a call comes back unfinished, stopped by its budget or by a signal, later calls train nothing.
+    `presets` are frozen dataclasses of the chapter's own, by size (of `SIZES`). `collect(preset, ensure)` asks `ensure`
+    for runs and returns `Results`. `measures`, and those that a call of `ensure` asks for, are taken of the runs that
+    they apply to (measures/applicable.py). `resolved_by` puts a reader's changes into a preset where more is to be done
+    than to replace fields.
     """
-    import time
 
-    from mlp_lib.sweeps.ensure import ensure as full
-    from mlp_lib.sweeps.ensure import to_train_again
+    name: str
+    title: str
+    page: str  # the notebook's name, without its ending
+    presets: Mapping[str, Any]
+    parameters: type[parameters.Parameters]
+    collect: Callable[[Any, Ensure], Any]
+    measures: tuple[str, ...] = ()
+    rules: Mapping[int, Rule] = field(default_factory=dict)
+    rule_changes: tuple[tuple[str, int, str], ...] = ()  # (date, claim, what changed and why)
+    resolved_by: Callable[..., Any] | None = None
 
-    default, budget = measures, options.pop("budget_minutes", None)
-    deadline = None if budget is None else time.monotonic() + 60 * budget
-    stopped = False
+    @property
+    def claims(self) -> tuple[int, ...]:
+        """The numbers of the claims that it judges."""
+        return tuple(self.rules)
 
-    def ensure(runs: list[Run], train: bool = True, measures: tuple[str, ...] | None = None) -> pd.DataFrame:
-        nonlocal stopped
-        left = None if deadline is None else (deadline - time.monotonic()) / 60
-        train = train and not stopped and (left is None or left > 0)
-        wanted = default if measures is None else measures
-        frame = full(runs, wanted, store=store, train=train, budget_minutes=left, **options)
-        unfinished = not frame["status"].isin(FINISHED).all() or any(to_train_again(run, store, wanted) for run in runs)
-        stopped = stopped or (train and unfinished)
-        return frame
+    def resolve(self, preset: str, **changes: Any) -> Any:
+        """A preset with the reader's changes put in; None changes nothing.
 
-    return ensure
-
-
-def plan(module: ModuleType, preset: Any, store: Store) -> Plan:
-    """Every run that `collect` would ask for, given what the store holds, and what they start from where that must be
-    trained for it. Widened grids are not foreseen."""
-    from mlp_lib.records.run import with_parents
-    from mlp_lib.sweeps.ensure import missing, to_measure
-
-    asked: dict[str, Run] = {}
-    todo: set[str] = set()
-    unmeasured: set[str] = set()
-    read = from_records(store)
-
-    def ensure(runs: list[Run], train: bool = True, measures: tuple[str, ...] | None = None) -> pd.DataFrame:
-        wanted = module.MEASURES if measures is None else measures
-        asked.update((run.key, run) for run in runs)
-        todo.update(run.key for run in missing(runs, store, wanted))
-        unmeasured.update(run.key for run in runs if to_measure(run, store, wanted))
-        return read(runs)
-
-    def state(run: Run) -> str:
-        if run.key in todo:
-            return AGAIN if store.has(run) else NOT_RUN
-        return TO_MEASURE if run.key in unmeasured else DONE
-
-    module.collect(preset, ensure)
-    runs = [run for key, run in with_parents(asked.values()).items() if key in asked or key in todo]
-    flops_of = costs.recorded(store)
-    return Plan(runs, [state(run) for run in runs], [flops_of(run) for run in runs])
+        Raises UserError for unknown names and for values with which no run can be made.
+        """
+        if self.resolved_by is not None:
+            return self.resolved_by(preset, **changes)
+        return resolved(self.presets, self.collect, preset, changes)
 
 
-def pick_preset(module: ModuleType, name: str, store: Store, **changes: Any) -> str:
-    """What `auto` means: the largest preset whose records suffice for the verdicts' rules; with none, a small one.
-
-    That is smoke for data that need no download and when no data set is named, laptop for other data.
-    """
-    if name != "auto":
-        return name
-    for size in reversed(SIZES):
-        if size in module.PRESETS and _sufficient(module, size, store, changes):
-            return size
-    from mlp_lib.datasets import facts
-
-    dataset = changes.get("dataset")
-    return "smoke" if dataset is None or facts(dataset).embedded else "laptop"
-
-
-def _sufficient(module: ModuleType, size: str, store: Store, changes: dict) -> bool:
-    changes = {name: value for name, value in changes.items() if value is not None}
-    try:
-        grid = module.resolve(size, **changes) if changes else module.PRESETS[size]  # which resolving only checks
-    except UserError:  # this size cannot be had with these changes: a batch larger than the data, say
-        return False
-    return module.collect(grid, from_records(store)).sufficient
+def resolved(presets: Mapping[str, Any], collect: Callable, preset: str, changes: dict[str, Any]) -> Any:
+    """The preset with its fields replaced by `changes` (`parameters.preset_with`), after every one of its runs was made
+    once, and so validated, before anything is trained."""
+    chosen = parameters.preset_with(presets, preset, changes)
+    collect(chosen, not_run)
+    return chosen

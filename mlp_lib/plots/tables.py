@@ -136,7 +136,7 @@ def table_of_choices(cells: Sequence) -> pd.DataFrame:
 
 
 def table_of_plan(plan) -> pd.DataFrame:
-    """Every run that a chapter rests on, with its cost and its state (`studies.Plan`)."""
+    """Every run that a chapter rests on, with its cost and its state (`planning.Plan`)."""
     return pd.DataFrame(
         {
             "run": run.key,

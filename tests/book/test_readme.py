@@ -8,9 +8,9 @@ import pytest
 from typer.main import get_command
 
 from mlp_lib.book import readme
-from mlp_lib.chapters import registry
-from mlp_lib.chapters import study as studies
-from mlp_lib.cli import _assignments, app
+from mlp_lib.chapters import planning, registry
+from mlp_lib.cli import app
+from mlp_lib.cli.study import assignments
 from mlp_lib.paths import REPOSITORY
 from mlp_lib.records.store import Store
 from mlp_lib.sweeps import costs
@@ -40,9 +40,9 @@ def test_the_lecturers_minutes_are_the_planned_ones():
     for command, shown in rows:
         name, _, preset, *sets = shlex.split(command)
         study = registry.study(name)
-        values = _assignments([text for text in sets if text != "--set"])
-        grid = study.resolve(preset, **study.Parameters(**values).changes)
-        runs = studies.plan(study, grid, Store(REPOSITORY / "none")).runs
+        values = assignments([text for text in sets if text != "--set"])
+        grid = study.resolve(preset, **study.parameters(**values).changes)
+        runs = planning.plan(study, grid, Store(REPOSITORY / "none")).runs
         assert shown == costs.human_seconds(sum(costs.planned_seconds(run) for run in runs)), command
 
 

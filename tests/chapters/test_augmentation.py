@@ -7,8 +7,7 @@ import pandas as pd
 import pytest
 from helpers import record_of
 
-from mlp_lib.chapters import claims
-from mlp_lib.chapters import study as studies
+from mlp_lib.chapters import claims, planning
 from mlp_lib.chapters.augmentation import study as augmentation
 from mlp_lib.chapters.tuning import TUNING_SEED, not_run
 from mlp_lib.errors import UserError
@@ -216,7 +215,7 @@ def test_readers_change_the_model_and_the_data_set():
 @pytest.mark.parametrize("preset, least, most", [("smoke", 0, 0.1), ("laptop", 15, 24), ("overnight", 240, 480)])
 def test_presets_keep_to_their_budgets(preset, least, most, tmp_path):
     """Planned minutes from nothing on two CPU cores; the laptop leaves a minute for grids that are widened."""
-    plan = studies.plan(augmentation, augmentation.resolve(preset), Store(tmp_path))
+    plan = planning.plan(augmentation.STUDY, augmentation.resolve(preset), Store(tmp_path))
     assert least <= sum(costs.planned_seconds(run) for run in plan.runs) / 60 <= most
 
 

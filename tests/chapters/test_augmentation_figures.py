@@ -8,7 +8,7 @@ import pytest
 from test_augmentation import FULL, LAPTOP, Fake, lr_by_augmentation
 
 from mlp_lib import plots
-from mlp_lib.chapters import study as studies
+from mlp_lib.chapters import planning
 from mlp_lib.chapters.augmentation import figures, first_layer, gain_by_family, moved_images, overtraining
 from mlp_lib.chapters.augmentation import study as augmentation
 from mlp_lib.chapters.notebook import open_chapter
@@ -68,7 +68,7 @@ def test_tables_hold_the_frames_numbers(collected):
     layers = first_layer.table_of_locality(results)
     assert len(layers) == 2 * (5 + 3) and set(layers["radius, % [95%]"]) == {"100.0 [100.0, 100.0] n=3"}
     assert moved_images.table_of_moves(results)["4 px"].tolist() == ["-8.0 [-8.0, -8.0] n=3"] * 4
-    assert len(plots.table_of_plan(studies.plan(augmentation, LAPTOP, Store("nowhere")))) == 168
+    assert len(plots.table_of_plan(planning.plan(augmentation.STUDY, LAPTOP, Store("nowhere")))) == 168
 
 
 def test_gains_stand_by_number_of_images_where_a_model_has_augmentation(collected):
@@ -400,11 +400,11 @@ def test_nothing_has_run_yet(draw, preset):
 
 def test_the_road_from_records_to_figures_does_not_import_torch(tmp_path):
     code = (
-        "import sys\nfrom mlp_lib.chapters import claims\nfrom mlp_lib.chapters import study as studies\n"
+        "import sys\nfrom mlp_lib.chapters import claims\nfrom mlp_lib.chapters import planning\n"
         "from mlp_lib.chapters.augmentation import figures\n"
         "from mlp_lib.chapters.augmentation import study as augmentation\n"
         "from mlp_lib.records.store import Store\n"
-        "read = studies.from_records(Store(sys.argv[1]))\n"
+        "read = planning.from_records(Store(sys.argv[1]))\n"
         "results = augmentation.collect(augmentation.resolve('smoke'), read)\n"
         "figures.table_of_worth(results), figures.read_off_the_curve(results), claims.judge(12, results.frame)\n"
         "assert 'torch' not in sys.modules"

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from helpers import record_of
 
-from mlp_lib.chapters import study as studies
+from mlp_lib.chapters import planning
 from mlp_lib.chapters.batch_size import study
 from mlp_lib.chapters.claims import judge
 from mlp_lib.chapters.tuning import TUNING_SEED, not_run
@@ -120,7 +120,7 @@ def test_grids_move_with_the_batch_size_by_the_declared_rule():
 
 @pytest.mark.parametrize("preset, most", [("smoke", 5 / 60), ("laptop", 24), ("overnight", 8 * 60)])
 def test_planned_minutes(preset, most, tmp_path):
-    plan = studies.plan(study, study.resolve(preset), Store(tmp_path))
+    plan = planning.plan(study.STUDY, study.resolve(preset), Store(tmp_path))
     minutes = [costs.planned_seconds(run) / 60 for run in plan.runs]
     assert len({run.key for run in plan.runs}) == len(plan.runs) and 0 < sum(minutes) <= most
     tuned = [costs.planned_seconds(run) / 60 for run in plan.runs if run.seed == TUNING_SEED]
@@ -128,7 +128,7 @@ def test_planned_minutes(preset, most, tmp_path):
 
 
 def test_no_run_of_the_gpu_preset_takes_ten_minutes_at_20_teraflops(tmp_path):
-    plan = studies.plan(study, study.resolve("gpu"), Store(tmp_path))
+    plan = planning.plan(study.STUDY, study.resolve("gpu"), Store(tmp_path))
     assert max(plan.flops) / 20e12 < 600
     assert {32, 16_384} <= {run.batch_size for run in plan.runs} and {"B-6/Wi-1024"} <= {r.model for r in plan.runs}
 
@@ -299,8 +299,8 @@ def test_the_verdict_comes_from_records(tmp_path):
     study.collect(study.resolve("laptop"), fake)
     for record in fake.records.values():
         store.add(record)
-    assert studies.pick_preset(study, "auto", store) == "laptop"
-    verdict = judge(4, study.collect(study.resolve("laptop"), studies.from_records(store)).frame)
+    assert planning.pick_preset(study.STUDY, "auto", store) == "laptop"
+    verdict = judge(4, study.collect(study.resolve("laptop"), planning.from_records(store)).frame)
     assert verdict.verdict == "not supported"  # the made-up MLP loses a point a doubling: 64 to 1024 is four
     assert [round(part.mean, 6) for part in verdict.parts.values()] == [-4.0, -4.0]
     assert {part.n for part in verdict.parts.values()} == {5}

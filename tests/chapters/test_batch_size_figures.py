@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from test_batch_size import Fake
 
-from mlp_lib.chapters import study as studies
+from mlp_lib.chapters import planning
 from mlp_lib.chapters.batch_size import (
     curvature_and_noise,
     figures,
@@ -289,6 +289,6 @@ def test_the_probes_table_says_what_the_features_come_from_and_readings_what_an_
 
 
 def test_the_plan_names_what_tells_runs_apart(tmp_path):
-    table = figures.table_of_plan(studies.plan(study, study.resolve("smoke"), Store(tmp_path)))
+    table = figures.table_of_plan(planning.plan(study.STUDY, study.resolve("smoke"), Store(tmp_path)))
     assert {"CNN-4", "CNN-4, no BatchNorm"} <= set(table["model"]) and set(table["optimiser"]) == {"LION", "SGD"}
     assert set(table["steps"]) == {"24", "6", "12", "3", "2"}

@@ -288,7 +288,7 @@ def test_every_claim_is_listed_and_those_with_a_rule_have_it_in_words():
     for c in paper_claims():
         assert claim(c.number) is c and c.text.endswith(".") and c.mark in {"", *MARKS}
         assert (c.number in RULES) == bool(c.rule and c.chapter) == ("95%" in c.rule)
-    assert {n for study in registry.STUDIES.values() for n in study.CLAIMS} == set(RULES)
+    assert {n for study in registry.STUDIES.values() for n in study.claims} == set(RULES)
     assert judge(15, gains([20], [20])).verdict == "not tested"
     with pytest.raises(UserError, match="no claim 16; there are: 1 to 15"):
         claim(16)
@@ -309,7 +309,7 @@ def test_all_claims_are_judged_from_records_alone(tmp_path):
             store.add(record_of(run, metrics={"val_top1": lr, "test_top1": score, "test_loss": 1.0}))
         return store.frame(runs)
 
-    rq1.collect(rq1.resolve("laptop"), found)
+    rq1.collect(rq1.STUDY.resolve("laptop"), found)
     verdicts = judge_all(store)
     assert [v.verdict for v in verdicts[:3]] == ["supported", "supported", "inconclusive at this scale"]
     assert [judge_all(store, "smoke")[i].verdict for i in range(3)] == ["not tested"] * 3

@@ -9,7 +9,7 @@ from helpers import record_of
 from test_learning_curves import frame_of
 
 from mlp_lib import plots
-from mlp_lib.chapters import study as studies
+from mlp_lib.chapters import planning
 from mlp_lib.chapters.controls import cost_of_one_image
 from mlp_lib.chapters.controls import figures as drawn
 from mlp_lib.chapters.controls import study as controls
@@ -150,7 +150,7 @@ def test_a_record_at_a_guess_is_not_shown():
 
 def test_the_presets_fit_their_budgets(tmp_path):
     def plan(name):
-        return studies.plan(controls, controls.resolve(name), Store(tmp_path))
+        return planning.plan(controls.STUDY, controls.resolve(name), Store(tmp_path))
 
     minutes = {name: sum(map(costs.planned_seconds, plan(name).runs)) / 60 for name in ("smoke", "laptop", "overnight")}
     assert minutes["smoke"] < 5 / 60 and 20 < minutes["laptop"] <= 24.5 and 5 * 60 < minutes["overnight"] <= 8 * 60
@@ -201,7 +201,7 @@ def test_a_control_with_its_own_recipe_shows_without_the_rest_of_its_preset(tmp_
         for r in resnet
     ] == [("ResNet18", "sgd", 0.1, 0.9, 5e-4, "cosine", "flip+pad", 256, 10_000, 30, 0.0, 0)]
     store.add(record_of(resnet[0], metrics={"val_top1": 80.0, "test_top1": 79.0, "train_top1": 99.0}))
-    overnight = controls.collect(controls.resolve("overnight"), studies.from_records(store))
+    overnight = controls.collect(controls.resolve("overnight"), planning.from_records(store))
     assert not overnight.complete and overnight.frame["status"].tolist().count("ok") == 1
     chapter = open_chapter("rq1-controls", {"preset": "laptop", "train": False}, store)
     larger = chapter.larger()
@@ -225,12 +225,12 @@ def test_auto_needs_every_search_and_three_seeds_but_no_given_control(tmp_path):
             store.add(record)
 
     fill("laptop", lambda run: run.seed == 2)
-    assert studies.pick_preset(controls, "auto", store) == "smoke"
+    assert planning.pick_preset(controls.STUDY, "auto", store) == "smoke"
     fill("laptop")
-    assert studies.pick_preset(controls, "auto", store) == "laptop"
+    assert planning.pick_preset(controls.STUDY, "auto", store) == "laptop"
     fill("overnight", lambda run: run.model == "ResNet18")
-    assert studies.pick_preset(controls, "auto", store) == "overnight"
-    shown = controls.collect(controls.resolve("overnight"), studies.from_records(store))
+    assert planning.pick_preset(controls.STUDY, "auto", store) == "overnight"
+    shown = controls.collect(controls.resolve("overnight"), planning.from_records(store))
     assert shown.sufficient and not shown.complete
 
 
@@ -323,7 +323,7 @@ def test_what_one_image_costs_by_formula_is_what_the_models_count():
 
 
 def test_the_plan_tells_the_runs_apart(tmp_path):
-    table = drawn.plan_table(studies.plan(controls, SMOKE, Store(tmp_path)))
+    table = drawn.plan_table(planning.plan(controls.STUDY, SMOKE, Store(tmp_path)))
     assert (
         len(table) == 90 and set(table["family"]) == set(LABELS) and set(table["optimiser"]) == {"lion", "adamw", "sgd"}
     )

@@ -7,10 +7,9 @@ from types import SimpleNamespace
 import pytest
 from helpers import record_of
 
-from mlp_lib import cli
-from mlp_lib.chapters import notebook
-from mlp_lib.chapters import study as studies
+from mlp_lib.chapters import notebook, planning
 from mlp_lib.chapters.notebook import check_parameters, open_chapter
+from mlp_lib.cli.study import assignments
 from mlp_lib.errors import UserError
 from mlp_lib.plots import tables
 from mlp_lib.records.store import Store
@@ -98,10 +97,10 @@ def test_the_printed_command_trains_the_same_runs(tmp_path, study, values):
     opened = open_chapter(study, {"preset": "laptop", "train": False, **values}, Store(tmp_path))
     python, m, library, command, name, option, preset, *sets = shlex.split(opened.command)
     assert (python, m, library, command, name, option) == ("python", "-m", "mlp_lib", "study", study, "--preset")
-    given = cli._assignments([text for text in sets if text != "--set"])
+    given = assignments([text for text in sets if text != "--set"])
     assert len(given) == len(values) == sets.count("--set")
-    grid = opened.study.resolve(preset, **opened.study.Parameters(**given).changes)
-    runs = studies.plan(opened.study, grid, Store(tmp_path)).runs
+    grid = opened.study.resolve(preset, **opened.study.parameters(**given).changes)
+    runs = planning.plan(opened.study, grid, Store(tmp_path)).runs
     assert [run.key for run in runs] == [run.key for run in opened.plan().runs]
 
 
@@ -130,7 +129,7 @@ def test_recorded_runs_that_lack_a_measure_are_announced_with_what_it_costs(tmp_
 
 
 def test_a_string_that_json_would_read_as_something_else_stays_one():
-    assert cli._assignments([f"x={notebook._written(value)}" for value in ("12",)]) == {"x": "12"}
+    assert assignments([f"x={notebook._written(value)}" for value in ("12",)]) == {"x": "12"}
 
 
 def test_other_notebooks_name_their_parameters():
@@ -154,7 +153,7 @@ def test_other_notebooks_name_their_parameters():
 def test_what_the_shown_preset_lacks_comes_from_the_largest_smaller_one(tmp_path, done, changes, shown):
     sizes = ("smoke", "laptop", "overnight", "gpu")
     study = SimpleNamespace(
-        PRESETS={size: size for size in sizes}, resolve=lambda size, **changes: size, collect=lambda size, ensure: size
+        presets={size: size for size in sizes}, resolve=lambda size, **changes: size, collect=lambda size, ensure: size
     )
     opened = notebook.Chapter(study, SimpleNamespace(changes=changes), "overnight", Store(tmp_path))
     assert opened.largest_with(lambda results: results in done) == (shown, shown)

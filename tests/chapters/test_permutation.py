@@ -10,8 +10,7 @@ import torch
 from helpers import record_of
 from torch.nn import functional as F
 
-from mlp_lib.chapters import claims
-from mlp_lib.chapters import study as studies
+from mlp_lib.chapters import claims, planning
 from mlp_lib.chapters.permutation import figures, study
 from mlp_lib.chapters.permutation.rules import PERMUTED_CNN, PERMUTED_MLP
 from mlp_lib.chapters.tuning import TUNING_SEED
@@ -54,7 +53,7 @@ class Fake:
 
 def test_every_model_is_trained_on_both_kinds_of_images():
     fake = Fake()
-    results = study.collect(study.resolve("laptop"), fake)
+    results = study.collect(study.STUDY.resolve("laptop"), fake)
     assert [(cell.model, cell.permuted) for cell in results.cells] == [
         (model, permuted) for model in FAMILIES.values() for permuted in (False, True)
     ]
@@ -73,7 +72,7 @@ def test_every_model_is_trained_on_both_kinds_of_images():
 
 def test_only_the_controls_choose_an_lr_on_permuted_images():
     fake = Fake()
-    cells = {(cell.model, cell.permuted): cell for cell in study.collect(study.resolve("laptop"), fake).cells}
+    cells = {(cell.model, cell.permuted): cell for cell in study.collect(study.STUDY.resolve("laptop"), fake).cells}
     tuned = [run for run in fake.asked.values() if run.seed == TUNING_SEED]
     assert len([run for run in tuned if run.permute_seed is None and run.lr <= 1e-3]) == 5 * 3
     permuted = [run for run in tuned if run.permute_seed is not None]
@@ -90,32 +89,32 @@ def test_only_the_controls_choose_an_lr_on_permuted_images():
 
 def test_no_seed_is_trained_before_every_lr_is_chosen():
     fake = Fake(missing=lambda run: run.model == "ViT-64x4/8" and run.permute_seed == TUNING_SEED)
-    results = study.collect(study.resolve("laptop"), fake)
+    results = study.collect(study.STUDY.resolve("laptop"), fake)
     assert not results.complete and results.frame["status"].eq("not run").all()
 
 
 @pytest.mark.parametrize("seeds, sufficient", [((0, 1, 2, 3, 4), True), ((0, 1, 2, 3), False)])
 def test_four_seeds_of_the_mlps_do_not_suffice(seeds, sufficient):
-    results = study.collect(study.resolve("laptop", seeds=seeds), Fake())
+    results = study.collect(study.STUDY.resolve("laptop", seeds=seeds), Fake())
     assert results.complete and results.sufficient == sufficient
     verdict = claims.judge(15, results.frame)
     assert verdict.verdict == ("supported" if sufficient else "inconclusive at this scale")
 
 
 def test_a_reader_changes_what_a_preset_says():
-    preset = study.resolve("laptop", model="B-6/Wi-128", seeds=(5, 6), control_seeds=(9,))
+    preset = study.STUDY.resolve("laptop", model="B-6/Wi-128", seeds=(5, 6), control_seeds=(9,))
     assert preset.models[1] == "B-6/Wi-128"
     cells = study.collect(preset, Fake()).cells
     assert {tuple(run.seed for run in cell.runs) for cell in cells} == {(5, 6), (9,)}
     with pytest.raises(UserError, match="control_seeds is empty"):
-        study.resolve("laptop", control_seeds=())
+        study.STUDY.resolve("laptop", control_seeds=())
     with pytest.raises(UserError, match="patches of 8 pixels"):
-        study.resolve("laptop", dataset="fashion-mnist")
+        study.STUDY.resolve("laptop", dataset="fashion-mnist")
 
 
-def planned(preset: str, folder) -> tuple[float, float, studies.Plan]:
+def planned(preset: str, folder) -> tuple[float, float, planning.Plan]:
     """Planned minutes, those of one more point of every grid, and the plan."""
-    plan = studies.plan(study, study.resolve(preset), Store(folder))
+    plan = planning.plan(study.STUDY, study.STUDY.resolve(preset), Store(folder))
     widest = {(run.model, run.permute_seed): run for run in plan.runs if run.seed == TUNING_SEED}
     total, more = (sum(map(costs.planned_seconds, runs)) / 60 for runs in (plan.runs, widest.values()))
     return total, more, plan
@@ -346,7 +345,7 @@ def test_drift_draws_a_panel_an_optimiser_and_zero_at_rounding():
 
 
 def test_nothing_run_is_empty_figures_and_not_run_in_the_table():
-    frame = study.collect(study.resolve("laptop"), Fake(missing=lambda run: True)).frame
+    frame = study.collect(study.STUDY.resolve("laptop"), Fake(missing=lambda run: True)).frame
     table = figures.table_of_differences(frame)
     assert set(table["as they are"]) == set(table["difference"]) == {"not run"}
     assert set(table["p"] + table["at 90%"]) == {""}
@@ -360,5 +359,5 @@ def test_nothing_run_is_empty_figures_and_not_run_in_the_table():
 
 
 def test_the_plan_names_each_runs_permutation(tmp_path):
-    table = figures.table_of_plan(studies.plan(study, study.resolve("smoke"), Store(tmp_path)))
+    table = figures.table_of_plan(planning.plan(study.STUDY, study.STUDY.resolve("smoke"), Store(tmp_path)))
     assert {"none", 0, 1, TUNING_SEED} <= set(table["permutation"]) and "augmentation" not in table

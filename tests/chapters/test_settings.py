@@ -5,13 +5,13 @@ import pytest
 from helpers import record_of
 from test_study import Fake
 
-from mlp_lib.chapters import study as studies
+from mlp_lib.chapters import planning
 from mlp_lib.chapters.from_scratch import study as rq1
 from mlp_lib.chapters.notebook import open_chapter
 from mlp_lib.chapters.settings import figures
 from mlp_lib.chapters.settings import study as settings
 from mlp_lib.chapters.settings.study import UNCHANGED
-from mlp_lib.chapters.tuning import TUNING_SEED
+from mlp_lib.chapters.tuning import TUNING_SEED, not_run
 from mlp_lib.errors import UserError
 from mlp_lib.records.frames import row_of
 from mlp_lib.records.run import make_run
@@ -24,13 +24,13 @@ RECIPE = ("model", "activation", "block_form", "batch_size", "schedule", "lr")
 @pytest.fixture(scope="module")
 def laptop():
     fake = Fake(best_lr=2.5e-4)
-    return settings.collect(settings.resolve("laptop"), fake), fake
+    return settings.collect(settings.STUDY.resolve("laptop"), fake), fake
 
 
 def test_the_unchanged_cell_and_its_tuning_are_the_from_scratch_studys_own_runs(laptop):
     results, fake = laptop
     other = Fake(best_lr=2.5e-4)
-    rq1.collect(rq1.resolve("laptop"), other)
+    rq1.collect(rq1.STUDY.resolve("laptop"), other)
     shared = fake.asked().keys() & other.asked().keys()
     assert {run.key for run in fake.asked().values() if run.seed == TUNING_SEED} <= shared
     unchanged = results.frame[(results.frame["change"] == UNCHANGED) & (results.frame["seed"] < 3)]
@@ -52,19 +52,19 @@ def test_every_change_changes_one_thing_and_has_every_seed(laptop):
 
 
 def test_a_laptop_can_train_it_in_25_minutes():
-    plan = studies.plan(settings, settings.resolve("laptop"), Store("nowhere"))
+    plan = planning.plan(settings.STUDY, settings.STUDY.resolve("laptop"), Store("nowhere"))
     assert sum(costs.planned_seconds(run) for run in plan.runs) / 60 < 25
 
 
 @pytest.mark.parametrize("preset", settings.PRESETS)
 def test_every_preset_is_valid(preset):
-    results = settings.collect(settings.resolve(preset), Fake())
+    results = settings.collect(settings.STUDY.resolve(preset), Fake())
     assert results.complete and results.frame["key"].is_unique
 
 
 def test_a_bad_parameter_is_one_line():
     with pytest.raises(UserError, match="unknown parameter 'model'"):
-        settings.resolve("smoke", model="B-6/Wi-128")
+        settings.STUDY.resolve("smoke", model="B-6/Wi-128")
 
 
 def test_differences_are_paired_by_seed_and_drawn():
@@ -94,7 +94,7 @@ def test_differences_are_paired_by_seed_and_drawn():
 def test_finished_runs_of_larger_presets_are_compared_at_their_own_scale(tmp_path):
     """Runs that two presets share are one run; an unchanged cell of another scale is not what a change is from."""
     store = Store(tmp_path)
-    unchanged = settings.candidates(settings.resolve("gpu"))
+    unchanged = settings.candidates(settings.STUDY.resolve("gpu"))
     for seed in range(5):  # three of them belong to overnight as well
         run = unchanged["S-6/Wi-1024"].but(seed=seed)
         store.add(record_of(run, metrics={"test_top1": 50.0 + 3 * seed}))
@@ -119,7 +119,7 @@ def test_finished_runs_of_larger_presets_are_compared_at_their_own_scale(tmp_pat
 
 
 def test_without_records_everything_says_so():
-    frame = settings.collect(settings.resolve("smoke"), settings.not_run).frame
+    frame = settings.collect(settings.STUDY.resolve("smoke"), not_run).frame
     assert set(figures.table_of_differences(frame)["test top-1 % [95%]"]) == {"not run"}
     assert not figures.forest(frame).axes[0].get_yticklabels()
 

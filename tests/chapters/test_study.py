@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from helpers import record_of
 
-from mlp_lib.chapters import study as studies
+from mlp_lib.chapters import planning
 from mlp_lib.chapters.from_scratch import study as rq1
 from mlp_lib.chapters.parameters import validated
 from mlp_lib.chapters.registry import STUDIES, study
@@ -102,7 +102,7 @@ def test_a_single_lr_is_the_recipes():
 
 
 def test_collect_runs_fresh_seeds_at_the_choice():
-    preset, fake = rq1.resolve("laptop"), Fake(best_lr=2.5e-4)
+    preset, fake = rq1.STUDY.resolve("laptop"), Fake(best_lr=2.5e-4)
     results = rq1.collect(preset, fake)
     tuned = [run for run in fake.asked().values() if run.seed == TUNING_SEED]
     assert len(tuned) == 18 and {(run.augment, run.epochs) for run in tuned} == {("none", 10), ("flip+crop+mixup", 30)}
@@ -120,7 +120,7 @@ def test_collect_runs_fresh_seeds_at_the_choice():
 
 def test_all_grids_are_asked_for_in_one_call_before_any_choice():
     fake = Fake(best_lr=2.5e-4)
-    rq1.collect(rq1.resolve("laptop"), fake)
+    rq1.collect(rq1.STUDY.resolve("laptop"), fake)
     first, train = fake.calls[0]
     assert train and len(first) == 18 and {run.seed for run in first} == {TUNING_SEED}
 
@@ -131,24 +131,24 @@ def test_final_runs_wait_for_every_choice(best):
         return run.model == "CNN-16" and run.seed == TUNING_SEED and run.lr in (1e-3, 3e-3)
 
     fake = Fake(best_lr=best, missing=missing)
-    results = rq1.collect(rq1.resolve("laptop"), fake)
+    results = rq1.collect(rq1.STUDY.resolve("laptop"), fake)
     assert {run.seed for run in fake.asked(train=True).values()} == {TUNING_SEED}
     assert not results.complete and results.frame["status"].eq("not run").all()
 
 
 def test_finished_runs_at_a_guessed_lr_are_not_a_complete_chapter():
     fake = Fake(best_lr=2.5e-4)
-    rq1.collect(rq1.resolve("laptop"), fake)
+    rq1.collect(rq1.STUDY.resolve("laptop"), fake)
     fake.records = {key: r for key, r in fake.records.items() if r.run.seed != TUNING_SEED}
     fake.missing = lambda run: True
-    results = rq1.collect(rq1.resolve("laptop"), fake)
+    results = rq1.collect(rq1.STUDY.resolve("laptop"), fake)
     assert results.frame["status"].eq("ok").all() and not results.complete and not results.sufficient
 
 
 def test_presets_with_the_papers_cells_choose_nothing():
     for name in ("overnight", "gpu", "paper"):
         fake = Fake()
-        results = rq1.collect(rq1.resolve(name), fake)
+        results = rq1.collect(rq1.STUDY.resolve(name), fake)
         runs = [run for cell in results.cells for run in cell.runs if run.model != "ResNet18"]
         assert len(fake.calls) == 1 and all(cell.choice.final for cell in results.cells)
         assert {(r.lr, r.optimizer, r.label_smoothing, r.schedule, r.split, r.batch_size, r.subset) for r in runs} == {
@@ -156,12 +156,12 @@ def test_presets_with_the_papers_cells_choose_nothing():
         }
         lengths = {"overnight": 75, "gpu": 1000, "paper": 5000}
         assert {r.epochs for r in runs} == {100, lengths[name]}
-    seeds = {cell.model: len(cell.runs) for cell in rq1.collect(rq1.resolve("overnight"), Fake()).cells}
+    seeds = {cell.model: len(cell.runs) for cell in rq1.collect(rq1.STUDY.resolve("overnight"), Fake()).cells}
     assert seeds == {"S-6/Wi-1024": 3, "B-6/Wi-1024": 1}
 
 
 def test_a_resnet_comes_with_a_recipe_of_its_own():
-    results = rq1.collect(rq1.resolve("gpu", dataset="cifar100"), Fake())
+    results = rq1.collect(rq1.STUDY.resolve("gpu", dataset="cifar100"), Fake())
     (cell,) = [cell for cell in results.cells if cell.family == "ResNet18"]
     assert cell.choice.final and [run.seed for run in cell.runs] == [0, 1, 2]
     assert {(r.optimizer, r.lr, r.weight_decay, r.schedule, r.dataset, r.subset) for r in cell.runs} == {
@@ -170,16 +170,16 @@ def test_a_resnet_comes_with_a_recipe_of_its_own():
 
 
 def test_digits_are_not_mirrored():
-    runs = rq1.candidates(rq1.resolve("smoke"))
+    runs = rq1.candidates(rq1.STUDY.resolve("smoke"))
     assert {run.augment for run in runs} == {"none", "crop+mixup"}
 
 
 def test_a_reader_changes_what_a_preset_says():
-    preset = rq1.resolve("laptop", model="B-6/Wi-128", epochs=20, seeds=(5,), lrs=None)
+    preset = rq1.STUDY.resolve("laptop", model="B-6/Wi-128", epochs=20, seeds=(5,), lrs=None)
     assert preset.models == ("S-6/Wi-256", "B-6/Wi-128", "CNN-16") and preset.lrs == rq1.PRESETS["laptop"].lrs
     assert {run.seed for run in rq1.candidates(preset)} == {5}
-    other = rq1.resolve("laptop", dataset="shapes")
-    assert other.subset is None and rq1.resolve("laptop", dataset="cifar10").subset == 10_000
+    other = rq1.STUDY.resolve("laptop", dataset="shapes")
+    assert other.subset is None and rq1.STUDY.resolve("laptop", dataset="cifar10").subset == 10_000
 
 
 @pytest.mark.parametrize(
@@ -200,7 +200,7 @@ def test_a_reader_changes_what_a_preset_says():
 )
 def test_a_preset_that_cannot_be_run_is_one_line_before_anything_is_trained(preset, changes, says):
     with pytest.raises(UserError, match=says) as caught:
-        rq1.resolve(preset, **changes)
+        rq1.STUDY.resolve(preset, **changes)
     assert "\n" not in str(caught.value)
 
 
@@ -215,8 +215,8 @@ def test_a_preset_that_cannot_be_run_is_one_line_before_anything_is_trained(pres
 )
 def test_a_chapters_parameters_are_checked(values, says):
     with pytest.raises(UserError, match=says):
-        validated(rq1.Parameters, values)
-    assert validated(rq1.Parameters, {"lrs": ["1e-3"]}).changes["lrs"] == (1e-3,)
+        validated(rq1.STUDY.parameters, values)
+    assert validated(rq1.STUDY.parameters, {"lrs": ["1e-3"]}).changes["lrs"] == (1e-3,)
 
 
 # --- what works on any study ----------------------------------------------------------------------------------------
@@ -225,7 +225,7 @@ def test_a_chapters_parameters_are_checked(values, says):
 def stored(store: Store, preset: str, best_lr=2.5e-4) -> None:
     """Fill a store with everything a preset asks for."""
     fake = Fake(best_lr)
-    rq1.collect(rq1.resolve(preset), fake)
+    rq1.collect(rq1.STUDY.resolve(preset), fake)
     for record in fake.records.values():
         store.add(record)
 
@@ -234,10 +234,10 @@ def test_auto_is_the_largest_preset_that_suffices_for_the_verdicts(tmp_path):
     store = Store(tmp_path)
 
     def auto(**changes):
-        return studies.pick_preset(rq1, "auto", store, **changes)
+        return planning.pick_preset(rq1.STUDY, "auto", store, **changes)
 
     assert (auto(), auto(dataset="digits"), auto(dataset="cifar10")) == ("smoke", "smoke", "laptop")
-    assert studies.pick_preset(rq1, "gpu", store) == "gpu"
+    assert planning.pick_preset(rq1.STUDY, "gpu", store) == "gpu"
     stored(store, "smoke")
     assert auto() == "smoke"  # complete, but of two seeds
     stored(store, "laptop")
@@ -251,20 +251,20 @@ def test_auto_is_the_largest_preset_that_suffices_for_the_verdicts(tmp_path):
 
 
 def test_a_plan_lists_what_is_asked_for_and_what_is_done(tmp_path):
-    store, grid = Store(tmp_path), rq1.resolve("smoke")
-    plan = studies.plan(rq1, grid, store)
+    store, grid = Store(tmp_path), rq1.STUDY.resolve("smoke")
+    plan = planning.plan(rq1.STUDY, grid, store)
     assert len(plan.runs) == len({r.key for r in plan.runs}) == 12 + 12 and not any(plan.done)
     assert min(plan.flops) > 0 and not list(tmp_path.iterdir())
     for run in plan.runs:
         if run.seed == TUNING_SEED:
             store.add(record_of(run, metrics={"val_top1": 1e4 * run.lr}))
     store.add(record_of(plan.runs[-1], status="failed", error="x"))
-    widened = studies.plan(rq1, grid, Store(tmp_path))
+    widened = planning.plan(rq1.STUDY, grid, Store(tmp_path))
     assert sum(widened.done) == 12 and len(widened.runs) == 12 + 6 + 12
     assert {run.lr for run, done in zip(widened.runs, widened.done, strict=True) if not done} == {9e-3, 3e-3}
     complete = Store(tmp_path / "complete")
     stored(complete, "smoke")
-    assert all(studies.plan(rq1, grid, complete).done)
+    assert all(planning.plan(rq1.STUDY, grid, complete).done)
 
 
 MEASURED = make_run(model="B-1/Wi-16", dataset="digits", epochs=1)
@@ -274,7 +274,7 @@ CHILD = MEASURED.but(init={"run": MEASURED.but(seed=9)})
 def asking(runs, measures=("first_layer",)):
     """A study of these runs, in one call."""
     return SimpleNamespace(
-        NAME="asking", MEASURES=measures, collect=lambda preset, ensure: SimpleNamespace(frame=ensure(runs))
+        name="asking", measures=measures, collect=lambda preset, ensure: SimpleNamespace(frame=ensure(runs))
     )
 
 
@@ -288,14 +288,14 @@ def test_a_plan_shows_what_recorded_runs_lack_and_its_cost(tmp_path):
     store.weights.mkdir()
     (store.weights / f"{kept.key}.safetensors").touch()
     runs = [new, cnn, lost, kept, measured, replicated]
-    plan = studies.plan(asking(runs), None, store)
+    plan = planning.plan(asking(runs), None, store)
     assert plan.runs == runs and plan.done == [False, True, False, False, True, True]
     assert plan.states == ["not run", "done", "to be trained again", "to be measured", "done", "done"]
     assert plan.to_train == [(new, plan.flops[0]), (lost, plan.flops[2])] and len(plan.flops) == len(runs)
-    assert all(studies.plan(asking(runs[1:], ()), None, store).done)  # nothing is asked of them
-    again = studies.plan(asking([CHILD]), None, store)  # its parent, of which there is nothing, comes first
+    assert all(planning.plan(asking(runs[1:], ()), None, store).done)  # nothing is asked of them
+    again = planning.plan(asking([CHILD]), None, store)  # its parent, of which there is nothing, comes first
     assert again.runs == [CHILD.init.run, CHILD] and again.states == ["not run", "to be trained again"]
-    assert studies.plan(asking([CHILD], ()), None, store).runs == [CHILD]  # and is not needed otherwise
+    assert planning.plan(asking([CHILD], ()), None, store).runs == [CHILD]  # and is not needed otherwise
 
 
 def test_training_stops_for_good_when_a_measure_is_left_to_train_for(monkeypatch, tmp_path):
@@ -307,7 +307,7 @@ def test_training_stops_for_good_when_a_measure_is_left_to_train_for(monkeypatch
         return store.frame(runs)
 
     monkeypatch.setattr(ensuring, "ensure", full)
-    ensure = studies.training(store, ())
+    ensure = planning.training(store, ())
     for measures in ((), ("first_layer",), ()):
         ensure([MEASURED], measures=measures)
     assert calls == [True, True, False]
@@ -322,18 +322,18 @@ def test_training_stops_for_good_when_a_call_comes_back_unfinished(monkeypatch, 
         return pd.DataFrame({"status": [status] * len(runs)})
 
     monkeypatch.setattr(ensuring, "ensure", full)
-    ensure = studies.training(Store(tmp_path), (), budget_minutes=5.0)
+    ensure = planning.training(Store(tmp_path), (), budget_minutes=5.0)
     for train in (True, True, True, False):
         ensure([CANDIDATE], train=train)
     assert calls == [True, True, False, False]
     calls.clear()
-    studies.training(Store(tmp_path), (), budget_minutes=0.0)([CANDIDATE])
+    planning.training(Store(tmp_path), (), budget_minutes=0.0)([CANDIDATE])
     assert calls == [False]
 
 
 @pytest.mark.parametrize("module", STUDIES.values(), ids=list(STUDIES))
 def test_a_preset_without_changes_is_the_preset(module):
-    for name, preset in module.PRESETS.items():  # `auto` relies on it, and asks the records without checking each run
+    for name, preset in module.presets.items():  # `auto` relies on it, and asks the records without checking each run
         assert module.resolve(name) == preset
 
 

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from mlp_lib.chapters import study as studies
+from mlp_lib.chapters import planning
 from mlp_lib.chapters.from_scratch import study as rq1
 from mlp_lib.chapters.tuning import TUNING_SEED
 from mlp_lib.records.run import make_run
@@ -18,8 +18,8 @@ WIDE = make_run(model="B-6/Wi-256", dataset="cifar10", subset=10_000, epochs=30,
 
 def planned_minutes(preset: str, tmp_path) -> tuple[float, float]:
     """Minutes of a preset from nothing on two CPU cores, and of one more point for every cell's lr grid."""
-    grid = rq1.resolve(preset)
-    plan = studies.plan(rq1, grid, Store(tmp_path))
+    grid = rq1.STUDY.resolve(preset)
+    plan = planning.plan(rq1.STUDY, grid, Store(tmp_path))
     total = sum(costs.planned_seconds(run) for run in plan.runs) / 60
     widest = 0.0
     if len(grid.lrs) > 1:

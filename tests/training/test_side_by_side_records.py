@@ -9,7 +9,7 @@ import torch
 from helpers import DIGITS, HOW, SGD, keys, record_of, seeds
 
 from mlp_lib import cli
-from mlp_lib.chapters import study as studies
+from mlp_lib.chapters import planning
 from mlp_lib.errors import UserError
 from mlp_lib.records.record import read_record
 from mlp_lib.records.run import make_run
@@ -240,7 +240,7 @@ def test_a_study_is_told_on_the_command_line(monkeypatch, tmp_path):
         told.append(how.together)
         raise UserError("enough")
 
-    monkeypatch.setattr(studies, "training", training_of)
+    monkeypatch.setattr(planning, "training", training_of)
     for arguments in ([], ["--together", "5"]):
         with pytest.raises(UserError, match="enough"):
             cli.app(

@@ -20,16 +20,15 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from mlp_lib.chapters import parameters
+from mlp_lib.chapters.augmentation.rules import RULES
 from mlp_lib.chapters.recipes import PAPER_AUGMENT, augment_for
+from mlp_lib.chapters.study import Study
 from mlp_lib.chapters.tuning import Choice, Ensure, choose_lr, ended, grid_runs, not_run
 from mlp_lib.errors import UserError
 from mlp_lib.records.architectures import family_of
 from mlp_lib.records.frames import measures_of
 from mlp_lib.records.run import Run, make_run
 
-NAME = "rq2-augmentation"
-TITLE = "The role of augmentation: what it is worth in points, in examples and in first-layer weights"
-CLAIMS = (12,)
 MEASURES = ("first_layer_spread",)
 NONE, ALL = "none", "all"
 PARTS = {  # of the paper's augmentation, section 4: flips, random resized crops, MixUp; by what figures call them
@@ -118,20 +117,6 @@ PRESETS = {
         seeds=(0, 1, 2, 3, 4),
     ),
 }
-
-
-class Parameters(parameters.Parameters):
-    """The chapter's parameters. None keeps the preset's own value."""
-
-    model: str | None = None  # a B-MLP in the place of the preset's
-    dataset: str | None = None
-    subset: int | None = None
-    sizes: tuple[int, ...] | None = None
-    augmented_sizes: tuple[int, ...] | None = None
-    steps: int | None = None
-    batch_size: int | None = None
-    lrs: tuple[float, ...] | None = None
-    seeds: tuple[int, ...] | None = None
 
 
 class Cell(NamedTuple):
@@ -325,3 +310,18 @@ def _frame(rows: list[dict[str, Any]], parts: dict[str, str]) -> pd.DataFrame:
     for column in ("radius", "entropy", "initial_radius", "initial_entropy"):
         frame[column] = [float(values.get(f"{column}_mean", "nan")) for values in spread]
     return frame
+
+
+STUDY = Study(
+    name="rq2-augmentation",
+    title="The role of augmentation: what it is worth in points, in examples and in first-layer weights",
+    page="rq2-augmentation",
+    presets=PRESETS,
+    parameters=parameters.parameters_of(
+        Preset, "dataset", "subset", "sizes", "augmented_sizes", "steps", "batch_size", "lrs", "seeds", model=str
+    ),
+    collect=collect,
+    measures=MEASURES,
+    rules=RULES,
+    resolved_by=resolve,
+)

@@ -22,17 +22,15 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from mlp_lib.chapters import parameters
+from mlp_lib.chapters.batch_size.rules import RULES
 from mlp_lib.chapters.recipes import PAPER_AUGMENT, augment_for
+from mlp_lib.chapters.study import Study
 from mlp_lib.chapters.tuning import Choice, Ensure, choose_lr, grid_runs, not_run
 from mlp_lib.errors import UserError
 from mlp_lib.records.architectures import family_of
 from mlp_lib.records.record import FINISHED
 from mlp_lib.records.run import Run, make_run
 
-NAME = "rq2-batch-size"
-TITLE = "Batch size and SGD's implicit bias: MLP, CNN and ViT at tuned learning rates"
-CLAIMS = (4,)
-MEASURES: tuple[str, ...] = ()  # each call asks for its own
 THEORY = ("sharpness", "gradient_noise")
 MLP, CNN, PLAIN_CNN, VIT = ARCHITECTURES = ("B-MLP", "CNN", "CNN without BatchNorm", "ViT")
 JUDGED = (MLP, CNN)  # by the rule of claim 4, with `JUDGE` as optimiser, at equal epochs
@@ -202,19 +200,6 @@ PRESETS = {
         target="cifar10",
     ),
 }
-
-
-class Parameters(parameters.Parameters):
-    """The chapter's parameters. None keeps the preset's own value."""
-
-    model: str | None = None  # a B-MLP in the place of the preset's
-    dataset: str | None = None
-    subset: int | None = None
-    batch_sizes: tuple[int, ...] | None = None
-    epochs: int | None = None
-    shared_batch: int | None = None
-    optimizers: tuple[str, ...] | None = None
-    seeds: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -446,3 +431,25 @@ def _frame(done: list[tuple[Cell, pd.DataFrame]]) -> pd.DataFrame:
         frames.append(rows if cell.choice.final else rows.assign(status="not run"))
     frame = pd.concat(frames, ignore_index=True)
     return frame.assign(family=frame["model"].map(family_of), augmented=frame["augment"] != "none")
+
+
+STUDY = Study(
+    name="rq2-batch-size",
+    title="Batch size and SGD's implicit bias: MLP, CNN and ViT at tuned learning rates",
+    page="rq2-batch-size",
+    presets=PRESETS,
+    parameters=parameters.parameters_of(
+        Preset,
+        "dataset",
+        "subset",
+        "batch_sizes",
+        "epochs",
+        "shared_batch",
+        "seeds",
+        model=str,
+        optimizers=tuple[str, ...],
+    ),
+    collect=collect,
+    rules=RULES,
+    resolved_by=resolve,
+)

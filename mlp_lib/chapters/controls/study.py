@@ -19,6 +19,7 @@ import pandas as pd
 
 from mlp_lib.chapters import parameters
 from mlp_lib.chapters.recipes import PAPER_AUGMENT, RESNET18, augment_for
+from mlp_lib.chapters.study import Study
 from mlp_lib.chapters.tuning import FACTOR, TUNING_SEED, Ensure, not_run
 from mlp_lib.datasets import facts
 from mlp_lib.errors import UserError
@@ -27,10 +28,6 @@ from mlp_lib.records.frames import row_of
 from mlp_lib.records.record import FINISHED
 from mlp_lib.records.run import Run, make_run
 
-NAME = "rq1-controls"
-TITLE = "Every family, tuned by the same budget"
-CLAIMS: tuple[int, ...] = ()  # it judges none: it is the control behind claim 3
-MEASURES: tuple[str, ...] = ()
 MILD_AUGMENT = "flip+pad"
 GRIDS = (("lion", (1e-4, 3e-4, 1e-3)), ("adamw", (3e-4, 1e-3, 3e-3)), ("sgd", (0.01, 0.03, 0.1)))
 
@@ -133,17 +130,6 @@ PRESETS = {
         ),
     ),
 }
-
-
-class Parameters(parameters.Parameters):
-    """The chapter's parameters. None keeps the preset's own value."""
-
-    model: str | None = None  # an MLP in the place of the preset's own of the same kind
-    dataset: str | None = None
-    subset: int | None = None
-    epochs: int | None = None
-    batch_size: int | None = None
-    seeds: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -332,3 +318,14 @@ def _finals(preset: Preset, cells: Sequence[Cell], ensure: Ensure) -> pd.DataFra
         for (cell, run), row in zip(asked, found, strict=True)
     ]
     return pd.DataFrame(rows)
+
+
+STUDY = Study(
+    name="rq1-controls",
+    title="Every family, tuned by the same budget",
+    page="rq1-controls",
+    presets=PRESETS,
+    parameters=parameters.parameters_of(Preset, "dataset", "subset", "epochs", "batch_size", "seeds", model=str),
+    collect=collect,
+    resolved_by=resolve,
+)

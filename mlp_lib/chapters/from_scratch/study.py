@@ -13,15 +13,12 @@ from typing import Any
 import pandas as pd
 
 from mlp_lib.chapters import parameters
+from mlp_lib.chapters.from_scratch.rules import RULE_CHANGES, RULES
 from mlp_lib.chapters.recipes import PAPER_AUGMENT, RESNET18, augment_for
-from mlp_lib.chapters.tuning import Choice, choose_lr, ended, grid_runs, not_run
+from mlp_lib.chapters.study import Study
+from mlp_lib.chapters.tuning import Choice, choose_lr, ended, grid_runs
 from mlp_lib.records.architectures import family_of
 from mlp_lib.records.run import Run, make_run
-
-NAME = "rq1"
-TITLE = "From scratch: MLPs and a CNN, with and without augmentation"
-CLAIMS = (1, 2, 3)
-MEASURES: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -97,19 +94,6 @@ PRESETS = {
 }
 
 
-class Parameters(parameters.Parameters):
-    """The chapter's parameters. None keeps the preset's own value."""
-
-    model: str | None = None  # a B-MLP in the place of the preset's
-    dataset: str | None = None
-    subset: int | None = None
-    epochs: int | None = None
-    augmented_epochs: int | None = None
-    batch_size: int | None = None
-    lrs: tuple[float, ...] | None = None
-    seeds: tuple[int, ...] | None = None
-
-
 @dataclass(frozen=True)
 class Cell:
     """One line of the chapter's table: a model with or without augmentation, its tuned lr, and its seeds' runs."""
@@ -141,17 +125,6 @@ class Results:
         """Complete, and every family has at least three seeds, as the verdicts' rules ask."""
         seeds = self.frame.groupby(["family", "augmented"])["seed"].nunique()
         return self.complete and len(seeds) >= 6 and bool((seeds >= 3).all())
-
-
-def resolve(preset: str, **changes: Any) -> Preset:
-    """A preset with a chapter's other parameters put in; None changes nothing.
-
-    `model` puts another B-MLP in the place of the preset's. Raises UserError for unknown names and for values with
-    which no run can be made.
-    """
-    chosen = parameters.preset_with(PRESETS, preset, changes)
-    collect(chosen, not_run)  # every run is made, and so validated, before anything is trained
-    return chosen
 
 
 def candidates(preset: Preset) -> list[Run]:
@@ -204,3 +177,17 @@ def collect(preset: Preset, ensure: Callable[..., pd.DataFrame]) -> Results:
     frame["family"] = frame["model"].map(family_of)
     frame["augmented"] = frame["augment"] != "none"
     return Results(tuple(cells), frame)
+
+
+STUDY = Study(
+    name="rq1",
+    title="From scratch: MLPs and a CNN, with and without augmentation",
+    page="rq1-from-scratch",
+    presets=PRESETS,
+    parameters=parameters.parameters_of(
+        Preset, "dataset", "subset", "epochs", "augmented_epochs", "batch_size", "lrs", "seeds", model=str
+    ),
+    collect=collect,
+    rules=RULES,
+    rule_changes=RULE_CHANGES,
+)

@@ -7,20 +7,15 @@ is not a badly chosen rate.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import pandas as pd
 
 from mlp_lib.chapters import parameters
 from mlp_lib.chapters.permutation.rules import RULES
-from mlp_lib.chapters.tuning import TUNING_SEED, Choice, Ensure, choose_lr, ended, grid_runs, not_run
+from mlp_lib.chapters.study import Study
+from mlp_lib.chapters.tuning import TUNING_SEED, Choice, Ensure, choose_lr, ended, grid_runs
 from mlp_lib.records.architectures import family_of, parse
 from mlp_lib.records.run import Run, make_run
-
-NAME = "rq1-permutation"
-TITLE = "A fixed permutation of the pixels: MLPs, a CNN, a ViT and a Mixer"
-CLAIMS = (15,)
-MEASURES: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -89,19 +84,6 @@ PRESETS = {
 }
 
 
-class Parameters(parameters.Parameters):
-    """The chapter's parameters. None keeps the preset's own value."""
-
-    model: str | None = None  # a B-MLP in the place of the preset's
-    dataset: str | None = None
-    subset: int | None = None
-    epochs: int | None = None
-    batch_size: int | None = None
-    lrs: tuple[float, ...] | None = None
-    seeds: tuple[int, ...] | None = None
-    control_seeds: tuple[int, ...] | None = None
-
-
 @dataclass(frozen=True)
 class Cell:
     """A model on images as they are or permuted, its learning rate and its seeds' runs."""
@@ -135,18 +117,8 @@ class Results:
     @property
     def sufficient(self) -> bool:
         """Complete, and with the seeds that the verdict's rule asks for."""
-        rule = RULES[CLAIMS[0]]
+        rule = RULES[15]
         return self.complete and all(part.n >= rule.seeds_of(name) for name, part in rule.parts(self.frame).items())
-
-
-def resolve(preset: str, **changes: Any) -> Preset:
-    """A preset with the chapter's other parameters put in; None changes nothing. `model` replaces the B-MLP.
-
-    Raises UserError for unknown names and for values with which no run can be made, before anything is trained.
-    """
-    chosen = parameters.preset_with(PRESETS, preset, changes)
-    collect(chosen, not_run)
-    return chosen
 
 
 def candidates(preset: Preset) -> dict[tuple[str, bool], Run]:
@@ -200,3 +172,16 @@ def collect(preset: Preset, ensure: Ensure) -> Results:
     frame["augmented"] = False
     frame["permuted"] = frame["permute_seed"].notna()
     return Results(tuple(cells), frame)
+
+
+STUDY = Study(
+    name="rq1-permutation",
+    title="A fixed permutation of the pixels: MLPs, a CNN, a ViT and a Mixer",
+    page="rq1-permutation",
+    presets=PRESETS,
+    parameters=parameters.parameters_of(
+        Preset, "dataset", "subset", "epochs", "batch_size", "lrs", "seeds", "control_seeds", model=str
+    ),
+    collect=collect,
+    rules=RULES,
+)

@@ -11,14 +11,11 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from mlp_lib.chapters import parameters
-from mlp_lib.chapters.tuning import Choice, Ensure, choose_lr, ended, grid_runs, not_run
+from mlp_lib.chapters.study import Study
+from mlp_lib.chapters.tuning import Choice, Ensure, choose_lr, ended, grid_runs
 from mlp_lib.records.architectures import family_of
 from mlp_lib.records.run import Run, make_run
 
-NAME = "rq1-settings"
-TITLE = "Where the paper is silent: what each setting moves"
-CLAIMS = ()
-MEASURES: tuple[str, ...] = ()
 UNCHANGED = "as the chapter trains it"
 
 
@@ -108,17 +105,6 @@ PRESETS = {
 }
 
 
-class Parameters(parameters.Parameters):
-    """The chapter's parameters. None keeps the preset's own value."""
-
-    dataset: str | None = None
-    subset: int | None = None
-    epochs: int | None = None
-    batch_size: int | None = None
-    lrs: tuple[float, ...] | None = None
-    seeds: tuple[int, ...] | None = None
-
-
 class Cell(NamedTuple):
     """A model's unchanged cell and the learning rate chosen for it."""
 
@@ -142,13 +128,6 @@ class Results:
     def sufficient(self) -> bool:
         """Complete, with at least three seeds of every cell."""
         return self.complete and bool((self.frame.groupby(["model", "change"])["seed"].nunique() >= 3).all())
-
-
-def resolve(preset: str, **changes: Any) -> Preset:
-    """A preset with the chapter's other parameters put in. Raises UserError before anything is trained."""
-    chosen = parameters.preset_with(PRESETS, preset, changes)
-    collect(chosen, not_run)
-    return chosen
 
 
 def candidates(preset: Preset) -> dict[str, Run]:
@@ -187,3 +166,13 @@ def collect(preset: Preset, ensure: Ensure) -> Results:
     frame["family"] = frame["model"].map(family_of)
     frame["augmented"] = False
     return Results(tuple(Cell(model, runs[model].augment, choice) for model, choice in choices.items()), frame)
+
+
+STUDY = Study(
+    name="rq1-settings",
+    title="Where the paper is silent: what each setting moves",
+    page="rq1-settings",
+    presets=PRESETS,
+    parameters=parameters.parameters_of(Preset, "dataset", "subset", "epochs", "batch_size", "lrs", "seeds"),
+    collect=collect,
+)

@@ -1,0 +1,189 @@
+"""`study`, `claims`: whole chapters, and what came of them."""
+
+import json
+from typing import Annotated, Any
+
+import typer
+
+from mlp_lib.cli.app import PAUSED, Budget, Device, Json, Out, Precision, app, last_line
+from mlp_lib.errors import UserError
+
+# Written out, and held to `registry.STUDIES` by a test: importing the studies would double the time that --help takes.
+STUDY_NAMES = "rq1, rq1-settings, rq1-controls, rq1-permutation, rq2-augmentation, rq2-batch-size"
+
+
+@app.command()
+def study(
+    name: Annotated[str, typer.Argument(help=f"one of: {STUDY_NAMES}")],
+    preset: Annotated[str, typer.Option(help="smoke, laptop, overnight, gpu or paper")] = "laptop",
+    changes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="NAME=VALUE",
+            help="a parameter of the chapter, as its notebook takes it, lists as [1, 2]; may be repeated",
+        ),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="print runs, FLOPs and minutes; train nothing")] = False,
+    out: Out = None,
+    as_json: Json = False,
+    time_budget: Budget = None,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    workers: Annotated[int | None, typer.Option(min=1, help="processes; by default one a core, one on a GPU")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="of torch in each; by default cores / workers")] = None,
+    together: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="runs that differ only in seed and lr, trained side by "
+            "side: at most so many; by default up to 8 on CUDA, where that is measured to be faster",
+        ),
+    ] = None,
+) -> None:
+    """Train what a study lacks at a preset. Resumable: the same command goes on."""
+    from mlp_lib.chapters import planning, registry
+    from mlp_lib.chapters.parameters import Parameters, validated
+    from mlp_lib.records.store import Store
+    from mlp_lib.training.how import How, check_precision
+
+    check_precision(precision)
+    module, store = registry.study(name), Store(out)
+    given = assignments(changes or [])
+    if common := sorted({*given} & {*Parameters.model_fields}):
+        raise UserError(f"--set {common[0]}=...: what is trained is said by --preset, how long by --time-budget")
+    parameters = validated(module.parameters, {"preset": preset, **given})
+    if parameters.preset == "auto":
+        raise UserError(f"preset auto is for reading; name one to train: {', '.join(module.presets)}")
+    chosen = module.resolve(parameters.preset, **parameters.changes)
+    plan = planning.plan(module, chosen, store)
+    how = How(device, precision, threads, together=together)
+    minutes = _print_plan(plan, how, workers) if dry_run or not all(plan.done) else 0.0
+    if dry_run:
+        last_line(
+            as_json,
+            status="dry-run",
+            runs=len(plan.runs),
+            done=sum(plan.done),
+            flops=sum(plan.flops),
+            minutes=round(minutes, 2),
+        )
+        return
+    ensure = planning.training(
+        store,
+        module.measures,
+        how=how,
+        workers=workers,
+        budget_minutes=None if time_budget is None else time_budget / 60,
+    )
+    results = module.collect(chosen, ensure)
+    done = results.complete and all(planning.plan(module, chosen, store).done)  # measured too, as far as that goes
+    typer.echo(_table(results.frame))
+    typer.echo(f"{'complete' if done else 'not complete; the same command goes on'}: records in {store.folder}")
+    counts = results.frame["status"].value_counts().to_dict()
+    last_line(as_json, status="ok" if done else "paused", counts=counts, record=str(store.folder))
+    if not done:
+        raise typer.Exit(PAUSED)
+
+
+def assignments(texts: list[str]) -> dict[str, Any]:
+    """NAME=VALUE as a parameter's name and value: what JSON can read is read, anything else is a string."""
+    values: dict[str, Any] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise UserError(f"--set {text!r}: write NAME=VALUE, for example --set dataset=cifar100")
+        try:
+            values[name.strip()] = json.loads(value)
+        except json.JSONDecodeError:
+            values[name.strip()] = value.strip()
+    return values
+
+
+def _print_plan(plan, how, workers: int | None) -> float:
+    """The plan as a table; minutes on this machine at rates measured now."""
+    import os
+
+    import pandas as pd
+
+    from mlp_lib.chapters import planning
+    from mlp_lib.sweeps import costs
+    from mlp_lib.sweeps.workers import processes_for
+    from mlp_lib.training.how import pick_device
+
+    todo = [run for run, _ in plan.to_train]
+    if workers is None:
+        workers = processes_for(len(todo), pick_device(how.device).type == "cpu")
+    threads = how.threads or max(1, (os.cpu_count() or 1) // workers)
+    seconds = costs.measured_seconds(todo, how._replace(threads=threads))
+    rows = [
+        {
+            "model": r.model,
+            "data": f"{r.dataset}/{r.train_examples}",
+            "augment": r.augment,
+            "epochs": r.epochs,
+            "batch": r.batch_size,
+            "lr": r.lr,
+            "seed": r.seed,
+            "PFLOP": f / 1e15,
+            "minutes": seconds.get(r.key, 0.0) / 60,
+            "done": {planning.DONE: "yes", planning.NOT_RUN: ""}.get(s, s),
+        }
+        for r, s, f in zip(*plan, strict=True)
+    ]
+    typer.echo(pd.DataFrame(rows).to_string(index=False, float_format=lambda v: f"{v:.3g}"))
+    total = sum(seconds.values()) / workers / 60
+    planned = sum(costs.planned_seconds(run) for run in todo) / 60
+    if again := plan.states.count(planning.AGAIN):
+        typer.echo(f"{again} of the runs to train are recorded, but lack a measure or weights to start from.")
+    if unmeasured := plan.states.count(planning.TO_MEASURE):
+        typer.echo(f"{unmeasured} recorded runs lack a measure that their kept weights give.")
+    typer.echo(
+        f"{len(todo)} of {len(plan.runs)} runs to train, {sum(plan.flops):.3g} FLOPs in all: about {total:.1f} minutes "
+        f"here ({workers} at a time, rates measured now); {planned:.0f} minutes at the planned rate of two CPU cores. "
+        "A learning-rate grid whose best lies at an edge adds one run."
+    )
+    return total
+
+
+def _table(frame) -> str:
+    columns = [
+        "family",
+        "model",
+        "augment",
+        "optimizer",
+        "batch_size",
+        "epochs",
+        "lr",
+        "seed",
+        "status",
+        "val_top1",
+        "test_top1",
+        "images_per_second",
+    ]
+    return frame[[c for c in columns if c in frame]].to_string(index=False)
+
+
+@app.command()
+def claims(
+    preset: Annotated[str, typer.Option(help="auto: what each chapter shows; or one size for all")] = "auto",
+    out: Out = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print one JSON list, an object a claim")] = False,
+) -> None:
+    """Judge every claim of the paper from records alone. Trains nothing."""
+    from mlp_lib.chapters import claims as rules
+    from mlp_lib.records.store import Store
+
+    verdicts = rules.judge_all(Store(out), preset)
+    if as_json:
+        typer.echo(json.dumps([rules.summary(verdict) for verdict in verdicts], indent=1))
+        return
+    table = rules.overview(verdicts)
+    columns = ["claim", "verdict", "comparison", "ours", "unit", "the paper's", "text"]  # the longest last: it may wrap
+    rows = [columns, *table[columns].astype(str).values.tolist()]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    typer.echo("comparison: what the verdict hangs on; ours: its estimate in the rule's unit, 95% unless it says so")
+    for scale, rows in table[table["scale"] != ""].groupby("scale", sort=False):
+        typer.echo(f"scale of {', '.join(map(str, rows['claim']))}: {scale}")
