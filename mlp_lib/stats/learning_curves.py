@@ -139,22 +139,31 @@ def worths(frame: pd.DataFrame, share: float = 1.0) -> list[Worth]:
     return beside
 
 
-def by_length(frame: pd.DataFrame, **where) -> pd.DataFrame:
-    """Validation top-1 of one cell after every training length, a row a seed, a column a number of epochs.
+def seeds_by_length(
+    runs: pd.DataFrame, quantity: str = "val_top1", length: str = "epoch", *, diverged: bool = True
+) -> pd.DataFrame:
+    """A quantity of one cell's learning curves after every training length: a row a seed, a column a length.
 
-    Lengths that some seed lacks are left out. Diverged runs count as chance at every length. Empty without curves, and
-    where a learning rate is not constant: there no point of a curve is what a shorter training would have given.
+    runs: rows of one cell, one a seed, with `curve`. length: "epoch" or "step". Lengths that some seed lacks are left
+    out. With `diverged`, those runs count as chance (of top-1) at every length; without, they are left out. Empty
+    without curves, where a seed stands twice, and where a learning rate is not constant: there no point of a curve is
+    what a shorter training would have given.
     """
+    runs = runs[runs["status"].isin(FINISHED if diverged else ("ok",))]
+    points = curves(runs[runs["status"] == "ok"])
+    if quantity not in points or runs["seed"].duplicated().any() or (runs["schedule"] != "constant").any():
+        return pd.DataFrame()
+    table = points.pivot(index="seed", columns=length, values=quantity).reindex(runs["seed"])
+    table.loc[runs.loc[runs["status"] == "diverged", "seed"]] = 100 / facts(runs["dataset"].iloc[0]).num_classes
+    return table.dropna(axis="columns")
+
+
+def by_length(frame: pd.DataFrame, **where) -> pd.DataFrame:
+    """`seeds_by_length` of the one cell whose columns have these values."""
     rows = frame
     for column, value in where.items():
         rows = rows[rows[column] == value]
-    rows = rows[rows["status"].isin(FINISHED)]
-    points = curves(rows[rows["status"] == "ok"])
-    if "val_top1" not in points or rows["seed"].duplicated().any() or (rows["schedule"] != "constant").any():
-        return pd.DataFrame()
-    table = points.pivot(index="seed", columns="epoch", values="val_top1").reindex(rows["seed"])
-    table.loc[rows.loc[rows["status"] == "diverged", "seed"]] = 100 / facts(rows["dataset"].iloc[0]).num_classes
-    return table.dropna(axis="columns")
+    return seeds_by_length(rows)
 
 
 def at_best_length(frame: pd.DataFrame, **where) -> pd.Series:
