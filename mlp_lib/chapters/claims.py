@@ -1,4 +1,4 @@
-"""The paper's claims and our verdicts on them, by the rules of rules.py. No torch, no training.
+"""The paper's claims and our verdicts on them, by the rules that the chapters declare.
 
 What the paper claims stands in data/paper/claims.csv. A claim whose chapter does not exist yet has no rule: it gets one
 with its chapter, and is "not tested" until then.

@@ -1,4 +1,4 @@
-"""The book's figure style: colours, width, and how tables and images are put on a page. No torch, no training."""
+"""The book's figure style: colours, width, and how tables and images are put on a page."""
 
 import re
 from collections.abc import Sequence
