@@ -28,7 +28,7 @@ def strip(verdicts: Sequence[Verdict], folder: str = "") -> str:
         small = f"{verdict.held}/{verdict.checked}" if verdict.checked else "&nbsp;"
         items.append(
             f'<li class="verdict-{KINDS[verdict.verdict]}"><a href="{target}" title="{escape(told)}" '
-            f'aria-label="{escape(told)}"><span class="number">{c.number}</span><span class="mark">'
+            f'aria-label="{escape(told)}"><span class="number">{c.number}</span><span class="sign">'
             f'{MARKS[verdict.verdict]}</span><span class="held">{small}</span></a></li>'
         )
     return f'<ol class="verdict-strip">{"".join(items)}</ol>'
@@ -60,7 +60,7 @@ def _row(verdict: Verdict) -> str:
         f'<li id="claim-{c.number}" class="verdict-{KINDS[verdict.verdict]}">'
         f'<div class="said"><span class="number">{c.number}</span> {escape(c.text)} '
         f'<span class="paper">Paper: {escape(c.paper_number)}</span></div><div class="drawn">{drawn}</div>'
-        f'<div class="word"><span class="mark" aria-hidden="true">{MARKS[verdict.verdict]}</span> '
+        f'<div class="word"><span class="sign" aria-hidden="true">{MARKS[verdict.verdict]}</span> '
         f"<b>{verdict.verdict}</b>{held}{link}</div></li>"
     )
 

@@ -1,6 +1,9 @@
 """What the book's front page shows: which of the five questions are answered today, and its one picture."""
 
+import io
+import re
 from collections.abc import Sequence
+from html import escape
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -71,6 +74,14 @@ def picture(by_images: pd.DataFrame, by_compute: pd.DataFrame, paper: pd.DataFra
     left.set_ylabel("top-1 accuracy (%)")
     plt.close(figure)
     return figure
+
+
+def inline(figure: Figure, told: str) -> str:
+    """A figure as HTML with inline SVG, for another page to show; `told` is its alternative text."""
+    written = io.StringIO()
+    figure.savefig(written, format="svg", metadata={"Date": None})
+    svg = re.sub(r"^.*?<svg", f'<svg role="img" aria-label="{escape(told)}"', written.getvalue(), count=1, flags=re.S)
+    return f'<div class="wide-drawing on-white" tabindex="0">{svg}</div>'
 
 
 def accuracy_by_images(frame: pd.DataFrame, family: str) -> pd.DataFrame:
