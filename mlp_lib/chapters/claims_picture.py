@@ -35,7 +35,7 @@ def strip(verdicts: Sequence[Verdict], folder: str = "") -> str:
 
 
 def _told(verdict: Verdict) -> str:
-    return ", ".join(filter(None, (verdict.verdict, verdict.robustness)))
+    return ", ".join(filter(None, (verdict.verdict, verdict.beside)))
 
 
 def forest(verdicts: Sequence[Verdict]) -> str:
@@ -55,7 +55,7 @@ def _row(verdict: Verdict) -> str:
     else:
         drawn = f'<p class="untested">Would be tested by: {escape(c.would_test)}</p>'
     link = f'<a href="{c.chapter}.html">chapter</a>' if c.chapter else ""
-    held = f'<span class="held">{verdict.robustness}</span>' if verdict.robustness else ""
+    held = f'<span class="held">{verdict.beside}</span>' if verdict.beside else ""
     return (
         f'<li id="claim-{c.number}" class="verdict-{KINDS[verdict.verdict]}">'
         f'<div class="said"><span class="number">{c.number}</span> {escape(c.text)} '
