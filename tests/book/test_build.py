@@ -407,7 +407,9 @@ def test_download_button_gives_the_notebook_of_the_repository(html, pages):
 
 @pytest.mark.slow
 def test_reference_pages_have_an_anchor_for_every_function(html, pages):
-    assert {"mlp_lib.stats.intervals.t_interval", "mlp_lib.records.run.Run.key"} <= pages[html / "book" / "api.html"].anchors
+    assert {"mlp_lib.stats.intervals.t_interval", "mlp_lib.records.run.Run.key"} <= pages[
+        html / "book" / "api.html"
+    ].anchors
     assert {"train", "claims"} <= pages[html / "book" / "cli.html"].anchors
     assert "the-entries-of-a-record" in pages[html / "book" / "schema.html"].anchors
 
