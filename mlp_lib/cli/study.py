@@ -9,7 +9,9 @@ from mlp_lib.cli.app import PAUSED, Budget, Device, Json, Out, Precision, app, l
 from mlp_lib.errors import UserError
 
 # Written out, and held to `registry.STUDIES` by a test: importing the studies would double the time that --help takes.
-STUDY_NAMES = "rq1, rq1-settings, rq1-controls, rq1-permutation, rq2-augmentation, rq2-batch-size"
+STUDY_NAMES = (
+    "rq1, rq1-settings, rq1-controls, rq1-permutation, rq2-augmentation, rq2-batch-size, rq3-laws, rq4-allocation"
+)
 
 
 @app.command()
