@@ -252,6 +252,12 @@ def at_epoch(points: pd.DataFrame, epoch: int) -> pd.DataFrame:
     return points[np.isclose(points["epoch"], epoch)].reset_index(drop=True)
 
 
+def most_passes(points: pd.DataFrame) -> int:
+    """The most passes after which every cell has a point; 0 where there is none."""
+    found = [{round(epoch) for epoch in cell["epoch"]} for _, cell in points.groupby(["model", "examples", "seed"])]
+    return max(set.intersection(*found), default=0) if found else 0
+
+
 def of_family(points: pd.DataFrame, family: str) -> pd.DataFrame:
     """The points of one family."""
     return points[points["family"] == family].reset_index(drop=True)

@@ -11,18 +11,22 @@ from mlp_lib.stats.laws.joint import fit_joint
 
 JUDGED = "B-MLP"
 EVEN = 0.5  # the exponent of parameters where both sides grow alike, as for transformers (Hoffmann et al. 2022)
-EPOCHS = 10  # passes over the images of every cell that is compared: compute is then proportional to P x N
 PARAMETERS = "exponent of the optimal parameters"
 UNKNOWN = (float("-inf"), float("inf"))
 METHODS = {"varpro": "joint law", "huber": "joint law, Huber loss", "isoflop": "isoFLOP minima", "frontier": "frontier"}
 
 
 def runs_of(
-    points: pd.DataFrame, quantity: str = "error", params: str = "params", compute: str = "compute", epoch: int = EPOCHS
+    points: pd.DataFrame,
+    quantity: str = "error",
+    params: str = "params",
+    compute: str = "compute",
+    epoch: int | None = None,
 ) -> pd.DataFrame:
     """The cells of one family after the same number of passes, as the fitters take them: a row a run, columns params,
-    examples, loss (the quantity), compute and seed."""
-    rows = scaling.at_epoch(points, epoch)
+    examples, loss (the quantity), compute and seed. Without `epoch`: the most passes that every cell has; compute is
+    then proportional to P N."""
+    rows = scaling.at_epoch(points, scaling.most_passes(points) if epoch is None else epoch)
     return pd.DataFrame(
         {
             "params": rows[params],
@@ -85,10 +89,10 @@ def checks(shown: Shown) -> dict[str, Estimate]:
 RULES = {
     7: Rule(
         "The joint law E = E_inf + A / P^alpha + B / N^beta, fitted by variable projection to the B-MLP's validation "
-        "error after 10 passes over the images of every cell, so that compute is proportional to P N; P with embedding "
-        "and head. Then P* ~ C^a with a = beta / (alpha + beta). Supported if the 95% interval of a (bootstrap over "
-        "runs) lies below 0.5, not supported if it lies wholly above; inconclusive where the data do not identify "
-        "either exponent (profile likelihood).",
+        "error after the most passes that every cell has (10 at laptop size), so that compute is proportional to P N; "
+        "P with embedding and head. Then P* ~ C^a with a = beta / (alpha + beta). Supported if the 95% interval of a "
+        "(bootstrap over runs) lies below 0.5, not supported if it lies wholly above; inconclusive where the data do "
+        "not identify either exponent (profile likelihood).",
         "rq4-allocation",
         optimal_parameters,
         float("-inf"),

@@ -125,7 +125,7 @@ def exponent_checks(shown: Shown) -> dict[str, Estimate]:
         "Huber loss": exponents(mlp, method="huber"),
         "parameters without embedding and head": exponents(mlp, params="body"),
         "validation loss instead of error": exponents(mlp, "loss"),
-        "after 10 passes instead of the best": exponents(scaling.at_epoch(mlp, 10)),
+        "after equal passes instead of the best": exponents(scaling.at_epoch(mlp, scaling.most_passes(mlp))),
         "overnight": exponents(scaling.of_family(other.points, JUDGED)) if other else (None, 0),
     }
     found = {name: difference_of(*fit) for name, fit in fits.items()} | {"one axis at a time": one_axis(mlp)}
