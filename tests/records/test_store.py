@@ -206,6 +206,8 @@ def test_curves_are_tidy(store):
     assert tidy["epoch"].tolist() == [1, 2] and tidy["val_top1"].tolist() == [30, 50]
     assert (tidy["key"] == RUN.key).all() and (tidy["model"] == "B-2/Wi-32").all() and "curve" not in tidy
     assert curves(pd.DataFrame()).empty
+    finals = {f"{part}_{metric}" for part in ("train", "val", "test") for metric in ("top1", "top5", "loss")}
+    assert finals & {*tidy} == {"val_top1"}  # what the points have: final metrics are no points of a curve
 
 
 # --- merge ----------------------------------------------------------------------------------------------------------
