@@ -10,7 +10,9 @@ from typing import Annotated, Any
 import typer
 
 from mlp_lib.errors import UserError
+from mlp_lib.output import Unfailing, lost_output, protect_streams
 from mlp_lib.records.run import Run, make_run
+from mlp_lib.sweeps.process import INTERRUPTED, ends_by_signal, exit_code
 
 app = typer.Typer(
     help="Scaling MLPs, reproduced: train runs, run studies, build the book.",
@@ -21,8 +23,7 @@ app = typer.Typer(
 
 # Written out, and held to `studies.STUDIES` by a test: importing the studies would double the time that --help takes.
 STUDY_NAMES = "rq1, rq1-settings, rq1-controls, rq1-permutation, rq2-augmentation, rq2-batch-size"
-INTERRUPTED = 130
-PAUSED = 75  # exit code "try again": stopped by the budget, a signal or Ctrl-C; the same command goes on
+LOST = 74  # exit code "input/output error": what was to be printed could not be written, and was lost
 
 _UsageError = typer.BadParameter.__base__  # click's: of click itself, or of the copy inside newer typers
 
@@ -34,21 +35,39 @@ Precision = Annotated[str, typer.Option(help="auto (the faster here), fp32 or bf
 
 
 def main() -> None:
-    """Run the command line; a UserError and a wrong option become one line on stderr."""
-    try:
-        code = app(standalone_mode=False)
-    except UserError as error:
-        typer.echo(f"error: {error}", err=True)
-        sys.exit(2)
-    except _UsageError as error:
-        if sys.argv[1:]:  # without a command, the help was shown already
-            typer.echo(f"error: {error.format_message()}", err=True)
-        sys.exit(2)
-    except (KeyboardInterrupt, typer.Abort):
-        code = INTERRUPTED
-    if code == INTERRUPTED:
-        typer.echo("interrupted; the same command goes on from the last checkpoint", err=True)
+    """Run the command line; a UserError and a wrong option become one line on stderr, as does a signal."""
+    protect_streams()
+    with ends_by_signal():
+        try:
+            code = app(standalone_mode=False)
+            if code == INTERRUPTED:  # typer's own word for Ctrl-C
+                code = _interrupted()
+        except UserError as error:
+            typer.echo(f"error: {error}", err=True)
+            code = 2
+        except _UsageError as error:
+            if sys.argv[1:]:  # without a command, the help was shown already
+                typer.echo(f"error: {error.format_message()}", err=True)
+            code = 2
+        except (KeyboardInterrupt, typer.Abort):
+            code = _interrupted()
+        except _Paused:
+            code = exit_code()
+    if failure := lost_output():
+        typer.echo(f"error: cannot write to stdout: {failure.strerror}; the records are kept", err=True)
+        code = code or LOST
     sys.exit(code)
+
+
+class _Paused(Exception):
+    """The command has said that it stopped before it was done."""
+
+
+def _interrupted() -> int:
+    """The line and the exit code of a command that a signal ended at once."""
+    word = "interrupted" if exit_code() == INTERRUPTED else "stopped"
+    typer.echo(f"{word}; the same command goes on from the last checkpoint", err=True)
+    return exit_code()
 
 
 def _with_run_options(command):
@@ -116,12 +135,12 @@ def train(
         if result.record is None:
             typer.echo(f"stopped at step {result.step} of {run.total_steps}; the same command goes on from there")
             _last_line(as_json, status="paused", key=run.key, record=None, metrics={})
-            raise typer.Exit(PAUSED)
+            raise _Paused
         record, path = result.record, result.path
         _speed(record)
     else:
         typer.echo("this run has a record already (--retrain makes a replicate)")
-        if measure and not _measure_again(run, store, tuple(measure)):
+        if measure and not _measure_again(run, store, tuple(measure), device):
             typer.echo("its weights are not at hand, so nothing more was measured; with --retrain it is")
         record = store.get(run)
         path = store.folder / record.filename
@@ -146,7 +165,11 @@ def _train_here(run, store, device, precision, threads, accumulate, measure, tim
     with (
         on_signal(lambda: stop.append(True)),
         tqdm(
-            total=run.total_steps * run.batch_size, unit="img", unit_scale=True, file=sys.stdout, mininterval=0.2
+            total=run.total_steps * run.batch_size,
+            unit="img",
+            unit_scale=True,
+            file=Unfailing(sys.stdout),
+            mininterval=0.2,
         ) as bar,
     ):
 
@@ -166,10 +189,10 @@ def _train_here(run, store, device, precision, threads, accumulate, measure, tim
         )
 
 
-def _measure_again(run, store, names: tuple[str, ...]) -> bool:
+def _measure_again(run, store, names: tuple[str, ...], device: str) -> bool:
     from mlp_lib.sweeps.execute import add_measures
 
-    return add_measures(run, store, names)
+    return add_measures(run, store, names, device)
 
 
 def _summary(record) -> None:
@@ -256,13 +279,18 @@ def study(
         budget_minutes=None if time_budget is None else time_budget / 60,
     )
     results = module.collect(chosen, ensure)
-    done = results.complete and all(studies.plan(module, chosen, store).done)  # measured too, as far as that goes
+    plan = studies.plan(module, chosen, store)  # measured too, as far as that goes
+    cannot = plan.states.count(studies.CANNOT_RUN)
+    done = not plan.open and (results.complete or cannot > 0)
+    state = "complete" if done else "not complete; the same command goes on"
+    if done and cannot:
+        state = f"complete, but for {cannot} runs that cannot run: what they start from diverged"
     typer.echo(_table(results.frame))
-    typer.echo(f"{'complete' if done else 'not complete; the same command goes on'}: records in {store.folder}")
+    typer.echo(f"{state}: records in {store.folder}")
     counts = results.frame["status"].value_counts().to_dict()
     _last_line(as_json, status="ok" if done else "paused", counts=counts, record=str(store.folder))
     if not done:
-        raise typer.Exit(PAUSED)
+        raise _Paused
 
 
 def _assignments(texts: list[str]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from mlp_lib.errors import UserError
 from mlp_lib.records.run import Run
 
 FINISHED = ("ok", "diverged")  # statuses of runs that ended; "failed" ones are retried
+CANNOT_RUN = "cannot run"  # in a frame, of a run without a record: what it starts from diverged
 
 
 class Record(BaseModel):

@@ -12,7 +12,7 @@ import pandas as pd
 from mlp_lib.errors import UserError
 from mlp_lib.paths import REPOSITORY
 from mlp_lib.records.frames import row_of
-from mlp_lib.records.record import FINISHED, Record, read_record, read_records
+from mlp_lib.records.record import CANNOT_RUN, FINISHED, Record, read_record, read_records
 from mlp_lib.records.run import Run
 
 NAME = re.compile(r"[0-9a-f]{12}-[0-9a-f]{8}\.json")  # `Record.filename`
@@ -124,6 +124,20 @@ class Store:
     def replicates(self, run: Run) -> list[Record]:
         return list(self._of(run).values())
 
+    def blocked_by(self, run: Run) -> Run | None:
+        """The run that this one starts from, at whatever remove, and never can: it diverged and left no weights."""
+        parent = run.init and run.init.run
+        while parent:
+            record = self.get(parent)
+            diverged = any(replicate.status == "diverged" for replicate in self.replicates(parent))
+            if record and record.status == "ok":
+                kept = diverged and any(self.weights.glob(f"{parent.key}[.@]*safetensors"))
+                return parent if diverged and not kept else None
+            if diverged:
+                return parent
+            parent = parent.init and parent.init.run
+        return None
+
     def measures(self, run: Run) -> dict[str, Any]:
         """What was measured on any training of this run that ended well; the earliest, where several have the same.
 
@@ -178,9 +192,10 @@ class Store:
 
     def row(self, run: Run) -> dict[str, Any]:
         """The run as one flat row: everything from the record that stands for it (`get`), but its `measures` from all
-        of its records (`measures`)."""
+        of its records (`measures`). Without a record its status is "not run", or "cannot run" (`blocked_by`)."""
         record = self.get(run)
-        return row_of(run, record and record.model_copy(update={"measures": self.measures(run)}))
+        row = row_of(run, record and record.model_copy(update={"measures": self.measures(run)}))
+        return row | {"status": CANNOT_RUN} if not self.has(run) and self.blocked_by(run) else row
 
     def frame(self, runs: Iterable[Run] | None = None) -> pd.DataFrame:
         """One row a run, as `row` gives it: run fields, metrics, cost, status, measures. All records' runs when `runs`
