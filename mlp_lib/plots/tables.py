@@ -15,19 +15,8 @@ def table_of_cells(frame: pd.DataFrame, paper: pd.DataFrame) -> pd.DataFrame:
     is reported but not verified.
     """
     rows = []
-    told = (
-        "preset",
-        "model",
-        "family",
-        "augmented",
-        "dataset",
-        "train_examples",
-        "epochs",
-        "steps",
-        "batch_size",
-        "lr",
-    )
-    keys = [name for name in told if name in frame]
+    network, data = ["preset", "model", "family", "augmented"], ["dataset", "train_examples"]
+    keys = [name for name in (*network, *data, "epochs", "steps", "batch_size", "lr") if name in frame]
     for values, runs in frame.groupby(keys, sort=False, dropna=False):  # a length is given by epochs or by steps
         cell = dict(zip(keys, values, strict=True))
         done = runs[runs["status"] == "ok"]

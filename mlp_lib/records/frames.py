@@ -29,7 +29,7 @@ def row_of(run: Run, record: Record | None) -> dict[str, Any]:
 
 
 def curves(frame: pd.DataFrame) -> pd.DataFrame:
-    """Learning curves, tidy: one row a run and point, with the frame's columns but its final metrics, test and other."""
+    """Learning curves, tidy: one row a run and point, with the frame's columns but no final metrics."""
     rows = []
     for row in frame.to_dict("records"):
         points = row.pop("curve", None)

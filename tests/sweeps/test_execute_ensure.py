@@ -13,6 +13,7 @@ import pytest
 import torch
 from helpers import forget, record_of
 
+from mlp_lib.chapters import study as studies
 from mlp_lib.datasets import load
 from mlp_lib.errors import Busy, CannotRun, NotMeasurable, UserError
 from mlp_lib.measures.take import MEASURES, measure
@@ -252,6 +253,32 @@ def test_measuring_kept_weights_waits_too_when_the_budget_is_spent(store):
     assert store.get(RUN).measures == {}
     quietly([RUN], store, measures=("first_layer",), budget_minutes=0.0)
     assert store.get(RUN).measures == {}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_kept_weights_are_measured_stops_the_study(store, trained, monkeypatch, number):
+    quietly([RUN, RUN.but(seed=1)], store)
+    real, later = MEASURES["first_layer"], RUN.but(seed=2)
+
+    def interrupted(*arguments):
+        os.kill(os.getpid(), number)
+        return real(*arguments)
+
+    monkeypatch.setitem(MEASURES, "first_layer", interrupted)
+    ensure_all = studies.training(store, ("first_layer",), how=HOW, progress=False)
+    frame = ensure_all([RUN, RUN.but(seed=1)])
+    assert frame.attrs["stopped"] and [len(measures) for measures in frame["measures"]] == [1, 0]
+    assert ensure_all([later])["status"].tolist() == ["not run"] and len(trained) == 2
+    monkeypatch.setitem(MEASURES, "first_layer", real)
+    assert studies.training(store, (), how=HOW, progress=False)([later])["status"].tolist() == ["ok"]
+
+
+def test_kept_weights_are_measured_on_the_device_that_is_asked_for(store, monkeypatch):
+    quietly([RUN], store)
+    asked = []
+    monkeypatch.setattr(executing, "pick_device", lambda name="auto": asked.append(name) or torch.device("cpu"))
+    quietly([RUN], store, measures=("first_layer",))
+    assert asked == ["cpu"]
 
 
 def test_other_images_under_the_same_name_are_refused(store, tmp_path, monkeypatch):
