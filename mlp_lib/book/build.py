@@ -5,6 +5,7 @@ Every build starts from an empty folder, so a page can never show a number that 
     out/runs     records of the notebooks that train while the book is built
     out/html     the book
     out/build.log
+A measurement by `make bench`, which lies in the same folder, is left there.
 """
 
 import contextlib
@@ -29,6 +30,8 @@ from mlp_lib.sweeps.process import environment
 ROOT = REPOSITORY
 # Left in every folder a build made; without it a folder is somebody else's and is never emptied.
 MARKER = ".mlp_lib_book"
+# What `make bench` puts into the same folder; it is of no page, and takes minutes to measure.
+KEPT = ("bench.json", "bench.json.part")
 INJECTED = "injected-parameters"
 CLONE = "git clone --quiet --depth 1 "  # in the cell for Colab; what follows it is known to a build only
 GITHUB = re.compile(r"(?:https://(?:[^@/]+@)?|ssh://git@|git@)github\.com[:/]([\w.-]+)/([\w.-]+?)(?:\.git)?/?")
@@ -266,7 +269,7 @@ def _own_metadata(notebook: Path) -> dict:
 
 
 def _empty(out: Path) -> None:
-    """Make `out` an empty folder, refusing to delete anything that a build did not make."""
+    """Make `out` an empty folder but for `KEPT`, refusing to delete anything that a build did not make."""
     if out.exists() and not out.is_dir():
         raise UserError(f"{out} is a file: name a folder for the book")
     ours = out == ROOT / "_build" or (out / MARKER).exists()
@@ -274,9 +277,11 @@ def _empty(out: Path) -> None:
         raise UserError(
             f"{out} is not empty and was not made by a book build: name another folder, or empty it yourself"
         )
-    if out.is_dir():
-        shutil.rmtree(out)
-    out.mkdir(parents=True)
+    out.mkdir(parents=True, exist_ok=True)
+    for path in out.iterdir():
+        if path.name in KEPT:
+            continue
+        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
     (out / MARKER).touch()
 
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mlp_lib.cli.app import PAUSED, Budget, Device, Json, Out, Precision, app, last_line
+from mlp_lib.cli.app import Budget, Device, Json, Out, Paused, Precision, app, last_line
 from mlp_lib.errors import UserError
 
 # Written out, and held to `registry.STUDIES` by a test: importing the studies would double the time that --help takes.
@@ -79,13 +79,18 @@ def study(
         budget_minutes=None if time_budget is None else time_budget / 60,
     )
     results = module.collect(chosen, ensure)
-    done = results.complete and all(planning.plan(module, chosen, store).done)  # measured too, as far as that goes
+    plan = planning.plan(module, chosen, store)  # measured too, as far as that goes
+    cannot = plan.states.count(planning.CANNOT_RUN)
+    done = not plan.open and (results.complete or cannot > 0)
+    state = "complete" if done else "not complete; the same command goes on"
+    if done and cannot:
+        state = f"complete, but for {cannot} runs that cannot run: what they start from diverged"
     typer.echo(_table(results.frame))
-    typer.echo(f"{'complete' if done else 'not complete; the same command goes on'}: records in {store.folder}")
+    typer.echo(f"{state}: records in {store.folder}")
     counts = results.frame["status"].value_counts().to_dict()
     last_line(as_json, status="ok" if done else "paused", counts=counts, record=str(store.folder))
     if not done:
-        raise typer.Exit(PAUSED)
+        raise Paused
 
 
 def assignments(texts: list[str]) -> dict[str, Any]:

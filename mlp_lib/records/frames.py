@@ -8,6 +8,8 @@ from mlp_lib.datasets import at_hand, facts
 from mlp_lib.records.record import FINISHED, Record
 from mlp_lib.records.run import Run
 
+FINAL = {f"{part}_{metric}" for part in ("train", "val", "test") for metric in ("top1", "top5", "loss")}
+
 
 def row_of(run: Run, record: Record | None) -> dict[str, Any]:
     """A run and its record as one flat row."""
@@ -27,10 +29,11 @@ def row_of(run: Run, record: Record | None) -> dict[str, Any]:
 
 
 def curves(frame: pd.DataFrame) -> pd.DataFrame:
-    """Learning curves, tidy: one row a run and point, the frame's columns repeated (test metrics left out)."""
+    """Learning curves, tidy: one row a run and point, with the frame's columns but no final metrics."""
     rows = []
     for row in frame.to_dict("records"):
         points = row.pop("curve", None)
+        row = {name: value for name, value in row.items() if name not in FINAL}
         for point in points if isinstance(points, list) else []:
             rows.append({**{k: v for k, v in row.items() if k not in point}, **point})
     return pd.DataFrame(rows)

@@ -39,13 +39,21 @@ def training_flops(run: Run) -> int:
 def recorded(records: Iterable) -> Callable[[Run], int]:
     """`training_flops` of runs, from the records where one has the same network on images of the same shape.
 
-    A page that says what its runs cost then starts without torch; what no record knows is counted as ever.
+    A page that says what its runs cost then starts without torch; what no record knows is counted as ever. Records are
+    drawn only as far as the costs that are asked for need them.
     """
-    of_example = {_shape(r.run): r.train_flops // (r.steps * r.run.batch_size) for r in records if r.status == "ok"}
+    of_example: dict[tuple, int] = {}
+    rest = iter(records)
 
     def flops(run: Run) -> int:
-        known = of_example.get(_shape(run))
-        return training_flops(run) if known is None else known * run.batch_size * run.total_steps
+        shape = _shape(run)
+        while shape not in of_example:
+            if (record := next(rest, None)) is None:
+                return training_flops(run)
+            if record.status == "ok":
+                cost = record.train_flops // (record.steps * record.run.batch_size)
+                of_example.setdefault(_shape(record.run), cost)
+        return of_example[shape] * run.batch_size * run.total_steps
 
     return flops
 

@@ -72,6 +72,15 @@ def test_table_of_cells_says_what_is_not_run_and_what_diverged():
     assert table["test top-1 % [95%]"][1] == "not run"
 
 
+def test_table_of_cells_has_runs_that_are_given_by_steps():
+    by_steps = frame(epochs=None, steps=30, preset="laptop")
+    runs = pd.concat([frame(steps=None), by_steps, frame(epochs=None, steps=1200, train_examples=None)])
+    table = plots.table_of_cells(runs, PAPER)
+    assert len(table) == 6 and table["test top-1 % [95%]"].str.contains("n=3").all()
+    assert table["epochs"].tolist() == [100, 100, *["2.5 (30 steps)"] * 2, *["1,200 steps"] * 2]  # 12 steps an epoch
+    assert table["images"].tolist() == ["50,000"] * 4 + [""] * 2
+
+
 def test_training_length_draws_means_and_t_bands():
     figure = plots.training_length(curves(frame()), "val_top1", "validation top-1 (%)")
     plain, augmented = figure.axes
