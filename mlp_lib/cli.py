@@ -105,12 +105,14 @@ def train(
     retrain: Annotated[bool, typer.Option(help="train even when there is a record; a replicate is kept")] = False,
 ) -> None:
     """Train one run and keep its record. A killed or stopped run goes on where it was."""
+    from mlp_lib.records.same_images import check_images
     from mlp_lib.records.store import Store
 
     if not {"epochs", "steps"} & run_fields.keys():
         raise UserError("give --epochs or --steps, for example --epochs 20")
     run = make_run(**run_fields)
     store = Store(out)
+    check_images([run], store)  # a record of other images under this name is not this run's either
     if retrain or not store.has(run):
         result = _train_here(run, store, device, precision, threads, accumulate, measure, time_budget)
         if result.record is None:

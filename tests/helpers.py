@@ -13,6 +13,7 @@ from PIL import Image
 from mlp_lib.datasets import folders, npz, sets
 from mlp_lib.records.record import Record
 from mlp_lib.records.run import Run, make_run
+from mlp_lib.training import loaders
 from mlp_lib.training.how import How
 
 HOW = How("cpu", "fp32", threads=1)
@@ -80,6 +81,7 @@ def forget():
     sets._load.cache_clear()
     folders.listing.cache_clear()
     npz.read_parts.cache_clear()
+    loaders._load_data.cache_clear()
 
 
 def one_line(error) -> str:

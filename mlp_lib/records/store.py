@@ -9,15 +9,15 @@ from typing import Any
 import pandas as pd
 
 from mlp_lib.errors import UserError
-from mlp_lib.paths import REPOSITORY
+from mlp_lib.paths import REPOSITORY, path_from_environment, user_path
 from mlp_lib.records.frames import row_of
 from mlp_lib.records.record import FINISHED, Record, read_records
 from mlp_lib.records.run import Run
 
 
 def default_folder() -> Path:
-    """$MLP_LIB_RUNS, else data/runs of the checkout."""
-    return Path(os.environ.get("MLP_LIB_RUNS") or REPOSITORY / "data" / "runs")
+    """$MLP_LIB_RUNS, else data/runs of the checkout, from which a relative one counts too."""
+    return path_from_environment("MLP_LIB_RUNS", REPOSITORY / "data" / "runs")
 
 
 def make_folder(folder: Path) -> None:
@@ -32,7 +32,7 @@ class Store:
     """The records of one folder. Weights lie in its subfolder `weights`, which git ignores."""
 
     def __init__(self, folder: Path | str | None = None):
-        self.folder = Path(folder) if folder is not None else default_folder()
+        self.folder = user_path(folder, "the folder of records") if folder is not None else default_folder()
 
     @property
     def weights(self) -> Path:
@@ -41,11 +41,12 @@ class Store:
     @cached_property
     def _by_key(self) -> dict[str, list[Record]]:
         by_key: dict[str, list[Record]] = {}
-        if self.folder.exists():
-            try:
-                os.listdir(self.folder)  # a glob finds nothing in what it cannot read, and says nothing
-            except OSError as error:
-                raise UserError(f"records cannot be read from {self.folder}: {error.strerror}") from None
+        try:
+            os.listdir(self.folder)  # a glob finds nothing in what it cannot read, and says nothing
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            raise UserError(f"records cannot be read from {self.folder}: {error.strerror}") from None
         for record in read_records(self.folder).values():
             by_key.setdefault(record.run.key, []).append(record)
         for replicates in by_key.values():

@@ -4,6 +4,7 @@ import copy
 from collections.abc import Callable, Iterable
 from functools import lru_cache
 
+from mlp_lib.errors import UserError
 from mlp_lib.records.architectures import parse
 from mlp_lib.records.run import Run
 
@@ -31,6 +32,14 @@ def _shape(run: Run) -> tuple[str, tuple, str, int]:
     return run.model, tuple(run.model_options.items()), run.dataset, run.pixels
 
 
+def _known_shape(run: Run) -> tuple | None:
+    """`_shape`; None of a run on a set of a reader's own that is not here, or that cannot be read any more."""
+    try:
+        return _shape(run)
+    except UserError:
+        return None
+
+
 def training_flops(run: Run) -> int:
     """Multiplications + additions of the whole training, as `flops.Cost.true` counts them."""
     return example_cost(run).true * run.batch_size * run.total_steps
@@ -41,7 +50,10 @@ def recorded(records: Iterable) -> Callable[[Run], int]:
 
     A page that says what its runs cost then starts without torch; what no record knows is counted as ever.
     """
-    of_example = {_shape(r.run): r.train_flops // (r.steps * r.run.batch_size) for r in records if r.status == "ok"}
+    of_example = {}
+    for r in records:
+        if r.status == "ok" and (shape := _known_shape(r.run)):
+            of_example[shape] = r.train_flops // (r.steps * r.run.batch_size)
 
     def flops(run: Run) -> int:
         known = of_example.get(_shape(run))

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import filelock
-import safetensors.torch
 import torch
 
 from mlp_lib import models
@@ -19,10 +18,12 @@ from mlp_lib.measures import take
 from mlp_lib.paths import PACKAGE
 from mlp_lib.records.record import Record, now
 from mlp_lib.records.run import Run
+from mlp_lib.records.same_images import check_images
 from mlp_lib.records.store import Store, make_folder
+from mlp_lib.records.weights import weights_at_hand
 from mlp_lib.sweeps import costs
 from mlp_lib.training import loop, side_by_side
-from mlp_lib.training.checkpoints import save_origin
+from mlp_lib.training.checkpoints import put_weights, save_origin
 from mlp_lib.training.how import How, check_precision, pick_device
 from mlp_lib.training.loaders import load_data
 
@@ -102,6 +103,7 @@ def _execute(
         if parent and parent.status == "diverged":
             line = f"run {run.key} starts from {parent.key}, which diverged and left no weights; change its lr"
             raise UserError(line)
+    check_images(runs, store)
     device = pick_device(how.device)
     check_precision(how.precision)
     counts = models.parameter_counts(models.build_for(runs[0]))  # theirs too: they have one architecture
@@ -200,14 +202,14 @@ def add_measures(run: Run, store: Store, measures: tuple[str, ...]) -> bool:
     if not store.lacking(run, measures):
         return True
     path = store.weights / f"{run.key}.safetensors"
-    if not path.exists():
+    if not weights_at_hand(path):
         return False
     with _locked(run, store):
         store.reload()
         lacking = store.lacking(run, measures)  # another process may have been here
         if lacking:
             model = models.build_for(run)
-            model.load_state_dict(safetensors.torch.load_file(path))
+            put_weights(model, path)
             device = pick_device()
             record = _trained(run, store)
             measured = take.measure(lacking, model.to(device), run, load_data(run, device))
