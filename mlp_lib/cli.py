@@ -283,11 +283,10 @@ def _assignments(texts: list[str]) -> dict[str, Any]:
 
 def _print_plan(plan, how, workers: int | None) -> float:
     """The plan as a table; minutes on this machine at rates measured now."""
-    import os
-
     import pandas as pd
 
     from mlp_lib.chapters import study as studies
+    from mlp_lib.machine import usable_cores
     from mlp_lib.sweeps import costs
     from mlp_lib.sweeps.workers import processes_for
     from mlp_lib.training.how import pick_device
@@ -295,7 +294,7 @@ def _print_plan(plan, how, workers: int | None) -> float:
     todo = [run for run, _ in plan.to_train]
     if workers is None:
         workers = processes_for(len(todo), pick_device(how.device).type == "cpu")
-    threads = how.threads or max(1, (os.cpu_count() or 1) // workers)
+    threads = how.threads or max(1, usable_cores() // workers)
     seconds = costs.measured_seconds(todo, how._replace(threads=threads))
     rows = [
         {

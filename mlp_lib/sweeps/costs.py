@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from functools import lru_cache
 
 from mlp_lib.errors import UserError
+from mlp_lib.machine import usable_cores
 from mlp_lib.records.architectures import parse
 from mlp_lib.records.run import Run
 
@@ -139,9 +140,7 @@ def matmul_rate(precision: str, device, seconds: float = 0.3) -> float:
 
 def sensible_threads(run: Run) -> int:
     """Threads for one run alone on a CPU: one where a step is too small to share (under about 2 GFLOP), else all."""
-    import os
-
-    return 1 if example_cost(run).true * run.batch_size < 2e9 else os.cpu_count() or 1
+    return 1 if example_cost(run).true * run.batch_size < 2e9 else usable_cores()
 
 
 def human_seconds(seconds: float) -> str:
