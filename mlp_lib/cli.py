@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Annotated, Any
 import typer
 
 from mlp_lib.errors import UserError
+from mlp_lib.machine import check_count
+from mlp_lib.paths import shown, user_path
 from mlp_lib.records.run import Run, make_run
 
 app = typer.Typer(
@@ -35,10 +38,17 @@ Precision = Annotated[str, typer.Option(help="auto (the faster here), fp32 or bf
 
 def main() -> None:
     """Run the command line; a UserError and a wrong option become one line on stderr."""
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a letter that the terminal lacks is no reason to stop
     try:
         code = app(standalone_mode=False)
     except UserError as error:
         typer.echo(f"error: {error}", err=True)
+        sys.exit(2)
+    except OSError as error:  # what no room below has put into words
+        if error.filename is None or isinstance(error, BrokenPipeError):
+            raise
+        typer.echo(f"error: {shown(str(error.filename))}: {error.strerror}; mend that and run again", err=True)
         sys.exit(2)
     except _UsageError as error:
         if sys.argv[1:]:  # without a command, the help was shown already
@@ -79,7 +89,7 @@ def _with_run_options(command):
         if "init" in given:
             try:
                 given["init"] = json.loads(given["init"])
-            except json.JSONDecodeError as error:
+            except (ValueError, RecursionError) as error:
                 raise UserError(f"init is not JSON: {error}") from None
         return command(run_fields=given, **values)
 
@@ -108,6 +118,7 @@ def train(
     from mlp_lib.records.same_images import check_images
     from mlp_lib.records.store import Store
 
+    check_count(threads, "threads")
     if not {"epochs", "steps"} & run_fields.keys():
         raise UserError("give --epochs or --steps, for example --epochs 20")
     run = make_run(**run_fields)
@@ -229,6 +240,8 @@ def study(
     from mlp_lib.training.how import How, check_precision
 
     check_precision(precision)
+    for name_of_count, count in (("workers", workers), ("threads", threads), ("together", together)):
+        check_count(count, name_of_count)
     module, store = registry.study(name), Store(out)
     given = _assignments(changes or [])
     if common := sorted({*given} & {*Parameters.model_fields}):
@@ -276,7 +289,7 @@ def _assignments(texts: list[str]) -> dict[str, Any]:
             raise UserError(f"--set {text!r}: write NAME=VALUE, for example --set dataset=cifar100")
         try:
             values[name.strip()] = json.loads(value)
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):
             values[name.strip()] = value.strip()
     return values
 
@@ -370,7 +383,8 @@ def merge(
     from mlp_lib.records import merge as merge_module
     from mlp_lib.records.store import Store
 
-    if not source.exists():
+    source = user_path(source, "the folder of records")
+    if not os.path.exists(source):
         raise UserError(f"{source} does not exist; give the folder that --out named")
     written, known = merge_module.merge(source, Store(out))
     typer.echo(f"{len(written)} records added, {known} known already")
@@ -432,7 +446,7 @@ def bench(
     sys.path.insert(0, str(REPOSITORY))
     from benchmarks.suite import run
 
-    _, kept = run(size, out, say=typer.echo)
+    _, kept = run(size, user_path(out, "--out"), say=typer.echo)
     if check and not kept:
         raise typer.Exit(1)
 

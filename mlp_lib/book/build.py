@@ -23,12 +23,13 @@ from mlp_lib.book import reference
 from mlp_lib.chapters import study as studies
 from mlp_lib.chapters.registry import STUDIES
 from mlp_lib.errors import UserError
-from mlp_lib.paths import REPOSITORY
+from mlp_lib.paths import REPOSITORY, user_path
 from mlp_lib.sweeps.process import environment
 
 ROOT = REPOSITORY
 # Left in every folder a build made; without it a folder is somebody else's and is never emptied.
 MARKER = ".mlp_lib_book"
+SOURCES = ("book", "notebooks", "mlp_lib", "data", "tests", "benchmarks", ".git", ".github", ".ci", ".venv")
 INJECTED = "injected-parameters"
 CLONE = "git clone --quiet --depth 1 "  # in the cell for Colab; what follows it is known to a build only
 GITHUB = re.compile(r"(?:https://(?:[^@/]+@)?|ssh://git@|git@)github\.com[:/]([\w.-]+)/([\w.-]+?)(?:\.git)?/?")
@@ -49,8 +50,8 @@ def build(preset: str = "auto", out: Path | None = None, train: bool = False) ->
     common = [s for s in studies.SIZES if all(s in study.PRESETS for study in STUDIES.values())]
     if preset not in ("auto", *common):  # before anything of the last book is deleted
         raise UserError(f"preset {preset!r} is not one that every chapter has: auto, {', '.join(common)}")
-    out = Path(out) if out is not None else ROOT / "_build"
-    out = out.resolve()
+    out = user_path(out, "--out").resolve() if out is not None else ROOT / "_build"
+    _check_outside(out)
     pages = toc_pages(ROOT)
     _empty(out)
     src = stage(ROOT, out / "src")
@@ -262,6 +263,14 @@ def _own_metadata(notebook: Path) -> dict:
     import nbformat
 
     return nbformat.read(notebook, as_version=4).metadata.get("mlp_lib", {})
+
+
+def _check_outside(out: Path) -> None:
+    """Raises UserError for a folder in which a build would copy, or delete, what it is made from."""
+    if ROOT.resolve().is_relative_to(out):
+        raise UserError(f"{out} holds the sources of the book; name a folder that is empty or new, such as _build")
+    if out.is_relative_to(ROOT.resolve()) and out.relative_to(ROOT.resolve()).parts[0] in SOURCES:
+        raise UserError(f"{out} is inside the sources, which a build copies; name a folder outside, such as _build")
 
 
 def _empty(out: Path) -> None:

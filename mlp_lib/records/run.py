@@ -141,6 +141,8 @@ class Run(_Frozen):
                 f"batch_size={self.batch_size} is larger than the training part of {self.dataset} "
                 f"({count} examples); use a batch of at most {count}"
             )
+        if "pad" in self.augment.split("+") and self.pad > self.pixels:
+            raise UserError(f"pad={self.pad}: crops would miss the image; take at most its {self.pixels} pixels")
         if self.warmup_steps > self.total_steps:
             raise UserError(f"warmup_steps={self.warmup_steps} is longer than the training ({self.total_steps} steps)")
         if self.init and self.init.epoch is not None:
