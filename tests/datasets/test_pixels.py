@@ -31,8 +31,8 @@ def as_shown(image: Image.Image, kind: str, **options) -> np.ndarray:
 
 def test_every_mode_of_pillow_is_decided_and_stands_in_the_docs():
     assert set(Image.MODES) <= set(pixels.MEANINGS)
-    page = (REPOSITORY / "data" / "README.md").read_text()
-    assert dict(re.findall(r"^\| `([^`]+)` \| (.+) \|$", page.split("#### How files become colour")[1], re.M)) == (
+    page = (REPOSITORY / "book" / "what-happens.md").read_text()
+    assert dict(re.findall(r"^\| `([^`]+)` \| (.+) \|$", page.split("## How files become colour")[1], re.M)) == (
         pixels.MEANINGS
     )
 
