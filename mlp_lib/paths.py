@@ -1,6 +1,7 @@
 """Paths: where the checkout is, what a path that a user gives means, and what can be said of a file that is wrong."""
 
 import os
+import unicodedata
 from pathlib import Path
 
 from mlp_lib.errors import UserError
@@ -30,10 +31,10 @@ def user_path(text: str | os.PathLike, what: str = "the path", base: Path | None
             raise UserError(f"{what} {given!r}: there is no home of {given.split('/')[0]!r}; write the whole path")
         given = expanded
     try:
-        path = os.path.abspath(os.path.join(base or os.getcwd(), given))
+        path = os.path.abspath(os.path.join(base, given) if base else given)
     except FileNotFoundError:
         raise UserError(f"{what} {given!r} counts from the current folder, which is gone; cd to one that is") from None
-    if not path.isprintable():
+    if not on_one_line(path):
         raise UserError(f"{what} {path!r} has characters that cannot be printed as UTF-8; rename it or take another")
     return Path(path)
 
@@ -75,6 +76,12 @@ def whats_wrong(path: Path, error: Exception) -> str:
     return " ".join(reason.split())[:200] or type(error).__name__
 
 
+def on_one_line(text: str) -> bool:
+    """Whether a name can be printed on a line, as UTF-8: no control character, no break of a line, no byte that is
+    none. (Odd spaces can: some systems put them into the names of screenshots.)"""
+    return not any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in text)
+
+
 def shown(text: str) -> str:
-    """Text as it can be printed on one line: what is no printable character is escaped."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
+    """Text as it can be printed on one line: what cannot is escaped."""
+    return "".join(c if on_one_line(c) else c.encode("unicode_escape", "surrogatepass").decode() for c in text)

@@ -177,7 +177,7 @@ def _(box, patch):
         load()
 
 
-@case("A name that is no UTF-8")
+@case("A file whose name is no UTF-8")
 def _(box, patch):
     with open(os.fsencode(box / "set" / "train" / "a") + b"/caf\xe9.png", "wb") as file:
         file.write(b"x")

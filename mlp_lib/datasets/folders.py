@@ -13,7 +13,7 @@ from mlp_lib.datasets.catalogue import Facts
 from mlp_lib.datasets.decode import Arrays, Source
 from mlp_lib.datasets.names import Name
 from mlp_lib.errors import UserError
-from mlp_lib.paths import shown, whats_wrong
+from mlp_lib.paths import on_one_line, shown, whats_wrong
 
 RECIPE = 2  # raise it when the same files would be decoded to other pixels
 _MAY_MOVE = (".gif", ".png", ".apng", ".webp", ".tif", ".tiff", ".avif", ".avifs", ".fli", ".flc", ".dcx")
@@ -93,7 +93,7 @@ def listing(name: Name, root: Path) -> Listing:
 
     `signature` is a hash of their paths, sizes and times of change (also that of their entry in the file system, which
     a program that sets a file's time back does not reach). Raises UserError for what cannot be read, for a class
-    without images in either part, and for names that are no UTF-8.
+    without images in either part, and for names that cannot be printed.
     """
     folder = root / name.path
     train_folder = folder / "train"
@@ -149,18 +149,16 @@ def _is_folder(entry: os.DirEntry) -> bool:
 
 
 def _entries(folder: str | Path) -> list[os.DirEntry]:
-    """What is in a folder, less what is hidden. Raises UserError where it cannot be listed, and for names that are no
-    UTF-8."""
+    """What is in a folder, less what is hidden. Raises UserError where it cannot be listed, and for names that
+    cannot be printed."""
     try:
         with os.scandir(folder) as entries:
             found = [entry for entry in entries if not hidden(entry.name)]
     except OSError as error:
         raise UserError(f"{shown(str(folder))} cannot be listed: {whats_wrong(Path(folder), error)}") from error
     for entry in found:
-        try:
-            entry.name.encode()
-        except UnicodeEncodeError:
-            raise UserError(f"{shown(entry.path)}: the name is no UTF-8; rename it") from None
+        if not on_one_line(entry.name):
+            raise UserError(f"{shown(entry.path)}: the name is no UTF-8, or has control characters; rename it")
     return found
 
 

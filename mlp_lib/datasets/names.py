@@ -5,6 +5,7 @@ import re
 from typing import NamedTuple
 
 from mlp_lib.errors import UserError
+from mlp_lib.paths import on_one_line
 
 SIDE = 64  # of a folder's images, in pixels: the paper trains everything at this size (section 4)
 
@@ -41,6 +42,6 @@ def parse(name: str) -> Name:
             f"dataset {name!r}: write a path relative to the data root, like {kind}:flowers, because the name becomes "
             "part of run keys; for a folder elsewhere, put a link to it into the data root"
         )
-    if not path.isprintable():
+    if not on_one_line(path):
         raise UserError(f"dataset {name!r}: the name has characters that cannot be printed as UTF-8; rename the folder")
     return Name(kind, path, side)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from mlp_lib.datasets import FACTS
 from mlp_lib.datasets.names import is_user_set
 from mlp_lib.errors import UserError
-from mlp_lib.paths import is_pointer, whats_wrong
+from mlp_lib.paths import whats_wrong
 from mlp_lib.records.weights import weights_fault
 from mlp_lib.training.loaders import load_data
 
@@ -82,8 +82,7 @@ def read_checkpoint(
     try:
         saved = torch.load(path, map_location=device, weights_only=True)
     except Exception as error:  # torch raises many kinds for a damaged file; all mean the same to the user
-        told = isinstance(error, OSError) or is_pointer(path)
-        reason = whats_wrong(path, error) if told else type(error).__name__
+        reason = whats_wrong(path, error if isinstance(error, OSError) else ValueError(type(error).__name__))
         raise UserError(f"checkpoint {path} cannot be read ({reason}); delete it to start over") from error
     owner = saved.get("key") if isinstance(saved, dict) else None
     if owner != run.key:

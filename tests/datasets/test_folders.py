@@ -123,8 +123,16 @@ def test_names_that_are_no_utf8_are_one_line(root, where):
     os.makedirs(os.path.dirname(path), exist_ok=True)
     with open(path, "wb") as file:
         file.write(b"x")
-    said = refused("folder:set@8", r"caf\\udce9.* the name is no UTF-8; rename it")
+    said = refused("folder:set@8", r"caf\\udce9.* the name is no UTF-8, or has control characters; rename")
     said.encode()
+
+
+def test_names_with_odd_spaces_are_names_and_those_with_breaks_are_not(root):
+    folder = image_tree(root / "set", classes=("a", "of\u00a0b"))
+    picture(3, (8, 8)).save(folder / "train" / "a" / "Screenshot at 9.41\u202fPM.png")
+    assert datasets.load("folder:set@8").facts.train_size == 5
+    picture(3, (8, 8)).save(folder / "train" / "a" / "a\nb.png")
+    refused("folder:set@8", r"a/a\\nb.png: the name is no UTF-8, or has control characters; rename it")
 
 
 def test_a_git_lfs_pointer_in_the_place_of_an_image(root):
