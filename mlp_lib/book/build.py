@@ -24,7 +24,7 @@ from mlp_lib.book import reference
 from mlp_lib.chapters.registry import STUDIES
 from mlp_lib.chapters.study import SIZES
 from mlp_lib.errors import UserError
-from mlp_lib.paths import REPOSITORY
+from mlp_lib.paths import REPOSITORY, user_path
 from mlp_lib.sweeps.process import environment
 
 ROOT = REPOSITORY
@@ -32,6 +32,7 @@ ROOT = REPOSITORY
 MARKER = ".mlp_lib_book"
 # What `make bench` puts into the same folder; it is of no page, and takes minutes to measure.
 KEPT = ("bench.json", "bench.json.part")
+SOURCES = ("book", "notebooks", "mlp_lib", "data", "tests", "benchmarks", ".git", ".github", ".ci", ".venv")
 INJECTED = "injected-parameters"
 CLONE = "git clone --quiet --depth 1 "  # in the cell for Colab; what follows it is known to a build only
 GITHUB = re.compile(r"(?:https://(?:[^@/]+@)?|ssh://git@|git@)github\.com[:/]([\w.-]+)/([\w.-]+?)(?:\.git)?/?")
@@ -51,8 +52,8 @@ def build(preset: str = "auto", out: Path | None = None, train: bool = False) ->
     _need("papermill", "jupyter_book")
     if preset not in ("auto", *SIZES):  # before anything of the last book is deleted
         raise UserError(f"unknown preset {preset!r}; there are: auto, {', '.join(SIZES)}")
-    out = Path(out) if out is not None else ROOT / "_build"
-    out = out.resolve()
+    out = user_path(out, "--out").resolve() if out is not None else ROOT / "_build"
+    _check_outside(out)
     pages = toc_pages(ROOT)
     _empty(out)
     src = stage(ROOT, out / "src")
@@ -266,6 +267,14 @@ def _own_metadata(notebook: Path) -> dict:
     import nbformat
 
     return nbformat.read(notebook, as_version=4).metadata.get("mlp_lib", {})
+
+
+def _check_outside(out: Path) -> None:
+    """Raises UserError for a folder in which a build would copy, or delete, what it is made from."""
+    if ROOT.resolve().is_relative_to(out):
+        raise UserError(f"{out} holds the sources of the book; name a folder that is empty or new, such as _build")
+    if out.is_relative_to(ROOT.resolve()) and out.relative_to(ROOT.resolve()).parts[0] in SOURCES:
+        raise UserError(f"{out} is inside the sources, which a build copies; name a folder outside, such as _build")
 
 
 def _empty(out: Path) -> None:

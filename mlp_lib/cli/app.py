@@ -9,6 +9,7 @@ import typer
 
 from mlp_lib.errors import UserError
 from mlp_lib.output import lost_output, protect_streams
+from mlp_lib.paths import shown
 from mlp_lib.sweeps.process import INTERRUPTED, ends_by_signal, exit_code
 
 app = typer.Typer(
@@ -31,6 +32,8 @@ Precision = Annotated[str, typer.Option(help="auto (the faster here), fp32 or bf
 def main() -> None:
     """Run the command line; a UserError and a wrong option become one line on stderr, as does a signal."""
     protect_streams()
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a letter that the terminal lacks is no reason to stop
     with ends_by_signal():
         try:
             code = app(standalone_mode=False)
@@ -38,6 +41,11 @@ def main() -> None:
                 code = _interrupted()
         except UserError as error:
             typer.echo(f"error: {error}", err=True)
+            code = 2
+        except OSError as error:  # what no package below has put into words
+            if error.filename is None or isinstance(error, BrokenPipeError):
+                raise
+            typer.echo(f"error: {shown(str(error.filename))}: {error.strerror}; mend that and run again", err=True)
             code = 2
         except _UsageError as error:
             if sys.argv[1:]:  # without a command, the help was shown already

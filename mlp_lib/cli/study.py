@@ -7,6 +7,7 @@ import typer
 
 from mlp_lib.cli.app import Budget, Device, Json, Out, Paused, Precision, app, last_line
 from mlp_lib.errors import UserError
+from mlp_lib.machine import check_count
 
 # Written out, and held to `registry.STUDIES` by a test: importing the studies would double the time that --help takes.
 STUDY_NAMES = (
@@ -50,6 +51,8 @@ def study(
     from mlp_lib.training.how import How, check_precision
 
     check_precision(precision)
+    for name_of_count, count in (("workers", workers), ("threads", threads), ("together", together)):
+        check_count(count, name_of_count)
     module, store = registry.study(name), Store(out)
     given = assignments(changes or [])
     if common := sorted({*given} & {*Parameters.model_fields}):
@@ -102,18 +105,17 @@ def assignments(texts: list[str]) -> dict[str, Any]:
             raise UserError(f"--set {text!r}: write NAME=VALUE, for example --set dataset=cifar100")
         try:
             values[name.strip()] = json.loads(value)
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):
             values[name.strip()] = value.strip()
     return values
 
 
 def _print_plan(plan, how, workers: int | None) -> float:
     """The plan as a table; minutes on this machine at rates measured now."""
-    import os
-
     import pandas as pd
 
     from mlp_lib.chapters import planning
+    from mlp_lib.machine import usable_cores
     from mlp_lib.sweeps import costs
     from mlp_lib.sweeps.workers import processes_for
     from mlp_lib.training.how import pick_device
@@ -121,7 +123,7 @@ def _print_plan(plan, how, workers: int | None) -> float:
     todo = [run for run, _ in plan.to_train]
     if workers is None:
         workers = processes_for(len(todo), pick_device(how.device).type == "cpu")
-    threads = how.threads or max(1, (os.cpu_count() or 1) // workers)
+    threads = how.threads or max(1, usable_cores() // workers)
     seconds = costs.measured_seconds(todo, how._replace(threads=threads))
     rows = [
         {

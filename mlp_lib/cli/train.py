@@ -10,6 +10,7 @@ import typer
 
 from mlp_lib.cli.app import Budget, Device, Json, Out, Paused, Precision, app, last_line
 from mlp_lib.errors import UserError
+from mlp_lib.machine import check_count
 from mlp_lib.output import Unfailing
 from mlp_lib.records.run import Run, make_run
 
@@ -42,7 +43,7 @@ def _with_run_options(command):
         if "init" in given:
             try:
                 given["init"] = json.loads(given["init"])
-            except json.JSONDecodeError as error:
+            except (ValueError, RecursionError) as error:
                 raise UserError(f"init is not JSON: {error}") from None
         return command(run_fields=given, **values)
 
@@ -68,12 +69,15 @@ def train(
     retrain: Annotated[bool, typer.Option(help="train even when there is a record; a replicate is kept")] = False,
 ) -> None:
     """Train one run and keep its record. A killed or stopped run goes on where it was."""
+    from mlp_lib.records.same_images import check_images
     from mlp_lib.records.store import Store
 
+    check_count(threads, "threads")
     if not {"epochs", "steps"} & run_fields.keys():
         raise UserError("give --epochs or --steps, for example --epochs 20")
     run = make_run(**run_fields)
     store = Store(out)
+    check_images([run], store)  # a record of other images under this name is not this run's either
     if retrain or not store.has(run):
         result = _train_here(run, store, device, precision, threads, accumulate, measure, time_budget)
         if result.record is None:

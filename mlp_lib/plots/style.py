@@ -28,7 +28,8 @@ UNBROKEN = re.compile(r"\[[^\]]*\]|\S*-\S*")  # an interval, a name with a hyphe
 
 
 def use_style() -> None:
-    """Set the book's figure style; call once a notebook, after its parameters."""
+    """Set the book's figure style, whatever a reader's matplotlibrc says; call once a notebook."""
+    plt.rcdefaults()  # matplotlib's own settings, and not the reader's: text.usetex, say, needs a LaTeX
     sns.set_theme(
         context="notebook",
         style="ticks",

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from mlp_lib.errors import UserError
+from mlp_lib.paths import whats_wrong
 from mlp_lib.records.run import Run
 
 FINISHED = ("ok", "diverged")  # statuses of runs that ended; "failed" ones are retried
@@ -79,9 +80,12 @@ def read_record(path: Path) -> Record:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(map(str, first["loc"])) or "the file"
-        raise UserError(f"record {path} is not valid: {where}: {first['msg']}; restore it or delete it") from None
+        fault = whats_wrong(path, ValueError(f"{where}: {first['msg']}"))
+        raise UserError(f"record {path} is not valid: {fault}; restore it or delete it") from None
+    except (RecursionError, ValueError) as error:  # a UserError of the run in it, or nested too deeply
+        raise UserError(f"record {path} is not valid: {str(error)[:200]}; restore it or delete it") from None
     except OSError as error:
-        raise UserError(f"record {path} cannot be read: {error.strerror}") from None
+        raise UserError(f"record {path} cannot be read: {whats_wrong(path, error)}") from None
 
 
 def read_records(

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from mlp_lib.errors import UserError
-from mlp_lib.paths import REPOSITORY
+from mlp_lib.paths import REPOSITORY, path_from_environment, user_path
 from mlp_lib.records.frames import row_of
 from mlp_lib.records.record import CANNOT_RUN, FINISHED, Record, read_record, read_records
 from mlp_lib.records.run import Run
@@ -19,8 +19,8 @@ NAME = re.compile(r"[0-9a-f]{12}-[0-9a-f]{8}\.json")  # `Record.filename`
 
 
 def default_folder() -> Path:
-    """$MLP_LIB_RUNS, else data/runs of the checkout."""
-    return Path(os.environ.get("MLP_LIB_RUNS") or REPOSITORY / "data" / "runs")
+    """$MLP_LIB_RUNS, else data/runs of the checkout, from which a relative one counts too."""
+    return path_from_environment("MLP_LIB_RUNS", REPOSITORY / "data" / "runs")
 
 
 def make_folder(folder: Path) -> None:
@@ -39,7 +39,7 @@ class Store:
     """
 
     def __init__(self, folder: Path | str | None = None):
-        self.folder = Path(folder) if folder is not None else default_folder()
+        self.folder = user_path(folder, "the folder of records") if folder is not None else default_folder()
         self._read: dict[Path, tuple[tuple[int, ...], Record]] = {}  # with size and times of the file it was read from
         self.reload()
 

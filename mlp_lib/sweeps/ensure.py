@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from mlp_lib.datasets import FACTS, at_hand, load
-from mlp_lib.datasets.own import is_user_set
-from mlp_lib.errors import Busy, UserError
+from mlp_lib.errors import Busy
 from mlp_lib.measures.applicable import applicable
 from mlp_lib.output import say
 from mlp_lib.records.record import CANNOT_RUN
 from mlp_lib.records.run import Run, with_parents
+from mlp_lib.records.same_images import check_images
 from mlp_lib.records.store import Store
+from mlp_lib.records.weights import weights_at_hand
 from mlp_lib.sweeps import costs
 from mlp_lib.sweeps.process import on_signal
 from mlp_lib.sweeps.workers import run_all
@@ -37,7 +37,7 @@ def missing(runs: Iterable[Run], store: Store, measures: tuple[str, ...] = ()) -
         if (not store.has(run) or to_train_again(run, store, measures)) and not store.blocked_by(run)
     }
     for run in reversed(list(with_parents(todo.values()).values())):
-        if run.key in todo and run.init and not _weights_of(run.init, store).exists():
+        if run.key in todo and run.init and not weights_at_hand(_weights_of(run.init, store)):
             record = store.get(run.init.run)
             if record is None or record.status != "diverged":
                 todo[run.init.run.key] = run.init.run
@@ -46,7 +46,7 @@ def missing(runs: Iterable[Run], store: Store, measures: tuple[str, ...] = ()) -
 
 def to_measure(run: Run, store: Store, measures: tuple[str, ...]) -> tuple[str, ...]:
     """What the records of a run that ended well lack of `measures`, and its kept weights can give."""
-    kept = (store.weights / f"{run.key}.safetensors").exists()
+    kept = weights_at_hand(store.weights / f"{run.key}.safetensors")
     return store.lacking(run, applicable(measures, run)) if kept else ()
 
 
@@ -55,7 +55,7 @@ def to_train_again(run: Run, store: Store, measures: tuple[str, ...]) -> bool:
     latest attempt perhaps, is not tried a third time."""
     lacking = store.lacking(run, applicable(measures, run))
     tried = any(record.status == "diverged" for record in store.replicates(run))
-    return bool(lacking) and not tried and not (store.weights / f"{run.key}.safetensors").exists()
+    return bool(lacking) and not tried and not weights_at_hand(store.weights / f"{run.key}.safetensors")
 
 
 def _weights_of(init, store: Store) -> Path:
@@ -147,22 +147,3 @@ def _measure_kept(
             except Busy:  # it is being measured by another process
                 store.reload()
     return not stop.is_set()
-
-
-def check_images(runs: Iterable[Run], store: Store) -> None:
-    """Raises UserError where a reader's own images are not those that records of these runs were trained on: their
-    numbers would be shown for others. The project's own sets are checked when they are read."""
-    recorded = {
-        (run.dataset, record.data): run.key
-        for run in with_parents(runs).values()
-        if is_user_set(run.dataset) and run.dataset not in FACTS
-        for record in store.replicates(run)
-        if record.data
-    }
-    found = {dataset: load(dataset).fingerprint for dataset in {name for name, _ in recorded} if at_hand(dataset)}
-    for (dataset, data), key in recorded.items():
-        if found.get(dataset, data) != data:
-            raise UserError(
-                f"the images of {dataset} are not those that run {key} was trained on; give them another "
-                "name, or keep their records in another folder (--out)"
-            )

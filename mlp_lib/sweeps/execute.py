@@ -10,7 +10,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import safetensors.torch
 import torch
 
 from mlp_lib import locks, models
@@ -19,10 +18,12 @@ from mlp_lib.measures import take
 from mlp_lib.paths import PACKAGE
 from mlp_lib.records.record import FINISHED, Record, now
 from mlp_lib.records.run import Run
+from mlp_lib.records.same_images import check_images
 from mlp_lib.records.store import Store, make_folder
+from mlp_lib.records.weights import weights_at_hand
 from mlp_lib.sweeps import costs
 from mlp_lib.training import loop, side_by_side
-from mlp_lib.training.checkpoints import save_origin
+from mlp_lib.training.checkpoints import put_weights, save_origin
 from mlp_lib.training.how import How, check_precision, pick_device
 from mlp_lib.training.loaders import load_data
 
@@ -115,6 +116,7 @@ def _execute(
         if parent := store.blocked_by(run):
             line = f"run {run.key} starts from {parent.key}, which diverged and left no weights; change its lr"
             raise CannotRun(line, run.key)
+    check_images(runs, store)
     device = pick_device(how.device)
     check_precision(how.precision)
     counts = models.parameter_counts(models.build_for(runs[0]))  # theirs too: they have one architecture
@@ -213,7 +215,7 @@ def add_measures(run: Run, store: Store, measures: tuple[str, ...], device: str 
     if not store.lacking(run, measures):
         return True
     path = store.weights / f"{run.key}.safetensors"
-    if not path.exists():
+    if not weights_at_hand(path):
         return False
     where = pick_device(device)
     with _locked(run, store):
@@ -221,7 +223,7 @@ def add_measures(run: Run, store: Store, measures: tuple[str, ...], device: str 
         lacking = store.lacking(run, measures)  # another process may have been here
         if lacking:
             model = models.build_for(run)
-            model.load_state_dict(safetensors.torch.load_file(path))
+            put_weights(model, path)
             record = _trained(run, store)
             measured = take.measure(lacking, model.to(where), run, load_data(run, where))
             store.replace(record, record.model_copy(update={"measures": record.measures | measured}))

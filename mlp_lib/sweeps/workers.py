@@ -18,6 +18,7 @@ from concurrent.futures.process import BrokenProcessPool
 from tqdm import tqdm
 
 from mlp_lib.errors import Busy, CannotRun, UserError
+from mlp_lib.machine import usable_cores
 from mlp_lib.measures.applicable import applicable
 from mlp_lib.output import Unfailing, protect_streams, say_once, say_to
 from mlp_lib.records.run import Run, with_parents
@@ -34,7 +35,7 @@ WAIT_POLICY = {"OMP_WAIT_POLICY": "PASSIVE"}  # spinning threads of two training
 
 def processes_for(runs: int, on_cpu: bool) -> int:
     """How many runs are trained at a time where the caller does not say: one a core, one on a GPU."""
-    return max(1, min(os.cpu_count() or 1, runs)) if on_cpu else 1
+    return max(1, min(usable_cores(), runs)) if on_cpu else 1
 
 
 def run_all(
@@ -53,7 +54,7 @@ def run_all(
     from mlp_lib.training.how import How, pick_device
 
     how = how or How()
-    cores = os.cpu_count() or 1
+    cores = usable_cores()
     keep: dict[str, list[int]] = {}
     for run in (*with_parents(wanted).values(), *todo):
         if run.init and run.init.epoch is not None:

@@ -11,7 +11,6 @@ from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-import safetensors.torch
 import torch
 from torch import Tensor, nn
 
@@ -19,7 +18,7 @@ from mlp_lib.errors import UserError
 from mlp_lib.models import build_for, has_batch_norm
 from mlp_lib.output import say
 from mlp_lib.training import loaders, optim
-from mlp_lib.training.checkpoints import find_weights, read_checkpoint, save_checkpoint, save_weights
+from mlp_lib.training.checkpoints import find_weights, read_checkpoint, read_weights, save_checkpoint, save_weights
 from mlp_lib.training.evaluate import CURVE_EXAMPLES, evaluate, final_metrics, glimpse
 from mlp_lib.training.how import How, prepare
 from mlp_lib.training.loaders import Batch, Data
@@ -195,6 +194,7 @@ class Loop:
         """Write the checkpoint."""
         state = {
             "key": self.run.key,
+            "data": self.data.fingerprint,
             "step": self.step,
             "curve": self.curve,
             "precision": self.precision,
@@ -244,7 +244,7 @@ def initial_model(run, weights: Path) -> nn.Module:
         return model
     parent = run.init.run
     name = parent.key if run.init.epoch is None else f"{parent.key}@{run.init.epoch}"
-    state = safetensors.torch.load_file(find_weights(weights, name))
+    state = read_weights(find_weights(weights, name))
     if run.init.transform == "new_head":
         state = {k: v for k, v in state.items() if not k.startswith("linear_out.")}
     try:

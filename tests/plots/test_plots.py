@@ -224,3 +224,27 @@ def test_a_tables_intervals_and_names_stay_on_one_line_and_its_links_are_left_al
     assert '<span class="unbroken">B-6/Wi-256</span>' in html
     assert '42.6 <span class="unbroken">[41.8, 43.5]</span> n=5' in html
     assert '<a href="a-b.html">x</a>' in html and 'class="study-table wide"' in html
+
+
+def test_a_readers_matplotlibrc_changes_no_figure(tmp_path, monkeypatch):
+    import matplotlib
+    import matplotlib.pyplot as plt
+    import numpy as np
+
+    from mlp_lib.plots import image_grid, use_style
+
+    def drawn() -> bytes:
+        use_style()
+        figure = image_grid(np.arange(2 * 3 * 16, dtype=np.uint8).reshape(2, 3, 4, 4), ["a_1", "50%"])
+        figure.savefig(tmp_path / "x.png", metadata={"Software": None})
+        return (tmp_path / "x.png").read_bytes()
+
+    with matplotlib.rc_context():
+        expected = drawn()
+        for settings in (
+            {"text.usetex": True},
+            {"font.size": 40, "font.family": "serif", "axes.facecolor": "black"},
+            {"savefig.format": "pdf", "savefig.dpi": 9, "figure.figsize": (1, 1), "axes.titlesize": 3},
+        ):
+            plt.rcParams.update(settings)
+            assert drawn() == expected

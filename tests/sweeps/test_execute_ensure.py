@@ -13,7 +13,7 @@ import pytest
 import torch
 from helpers import forget, record_of
 
-from mlp_lib.chapters import study as studies
+from mlp_lib.chapters import planning
 from mlp_lib.datasets import load
 from mlp_lib.errors import Busy, CannotRun, NotMeasurable, UserError
 from mlp_lib.measures.take import MEASURES, measure
