@@ -164,7 +164,7 @@ def judge_all(store: Store | None = None, preset: str = "auto") -> list[Verdict]
         if not study.claims or preset not in ("auto", *study.presets):
             continue
         size = planning.pick_preset(study, preset, store)
-        results = study.collect(study.presets[size], planning.from_records(store))
+        results = planning.recorded(study, study.presets[size], store)
         shown = shown_of(study, results, store)
         judged |= {number: judge(number, results.frame, shown) for number in study.claims}
     return [judged.get(c.number) or Verdict(c.number, NOT_TESTED) for c in paper_claims()]
@@ -176,7 +176,7 @@ def shown_of(study: Study, results: Any, store: Store, others: bool = True) -> S
     @cache
     def at(size: str) -> Any:
         known = others and size in study.presets
-        return study.collect(study.presets[size], planning.from_records(store)) if known else None
+        return planning.recorded(study, study.presets[size], store) if known else None
 
     return Shown(results, at)
 
