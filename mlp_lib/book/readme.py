@@ -60,7 +60,7 @@ def chapters(store: Store) -> str:
 
 
 def _word(verdict: claims.Verdict, size: str) -> str:
-    return f"{verdict.verdict} ({', '.join(filter(None, (size, verdict.robustness)))})"
+    return f"{verdict.verdict} ({', '.join(filter(None, (size, verdict.beside)))})"
 
 
 def _cost(study, preset: str, store: Store) -> str:

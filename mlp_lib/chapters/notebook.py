@@ -9,6 +9,7 @@ import json
 import shlex
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from types import ModuleType
 from typing import Any
 
@@ -36,7 +37,7 @@ class Chapter:
     preset: str
     store: Store
 
-    @property
+    @cached_property
     def grid(self) -> Any:
         """The preset with the reader's changes put in."""
         return self.study.resolve(self.preset, **self.parameters.changes)
@@ -65,7 +66,7 @@ class Chapter:
         if not all(plan.done):
             self._announce(plan)
         if all(plan.done) or not self.parameters.train:
-            return self.study.collect(self.grid, planning.from_records(self.store))
+            return planning.recorded(self.study, self.grid, self.store)
         ensure = planning.training(
             self.store, self.study.measures, budget_minutes=self.parameters.budget_minutes, progress=True
         )
@@ -78,8 +79,8 @@ class Chapter:
 
     def recorded(self, **changes: Any) -> Any:
         """The study's results with other changes than the reader's, from records alone: nothing is trained."""
-        grid = self.study.resolve(self.preset, **{**self.parameters.changes, **changes})
-        return self.study.collect(grid, planning.from_records(self.store))
+        grid = self.study.resolve(self.preset, **{**self.parameters.changes, **changes}) if changes else self.grid
+        return planning.recorded(self.study, grid, self.store)
 
     def recorded_at(self, finished: Callable[[Any], bool]) -> dict[str, Any]:
         """Recorded results by preset, of those up to the one shown that are `finished`, the largest first.
@@ -98,7 +99,7 @@ class Chapter:
         yield self.preset, self.recorded()
         for size in reversed(SIZES[: SIZES.index(self.preset)]):
             if size in self.study.presets and size != "smoke" and not self.changed:
-                yield size, self.study.collect(self.study.presets[size], planning.from_records(self.store))
+                yield size, planning.recorded(self.study, self.study.presets[size], self.store)
 
     def _announce(self, plan: planning.Plan) -> None:
         again, to_measure = plan.states.count(planning.AGAIN), plan.states.count(planning.TO_MEASURE)
@@ -135,7 +136,8 @@ class Chapter:
         found = {}
         for size in SIZES[SIZES.index(self.preset) + 1 :]:
             if size in self.study.presets and not self.changed:
-                results = self.study.collect(self.study.resolve(size, **changes), planning.from_records(self.store))
+                grid = self.study.resolve(size, **changes) if changes else self.study.presets[size]
+                results = planning.recorded(self.study, grid, self.store)
                 if results.frame["status"].isin(FINISHED).any():
                     found[size] = results
         return found
@@ -203,10 +205,10 @@ def open_chapter(name: str, namespace: dict[str, Any], store: Store | None = Non
     parameters = validated(study.parameters, notebook_values(namespace, study.parameters.model_fields))
     store = store or Store()
     preset = planning.pick_preset(study, parameters.preset, store, **parameters.changes)
-    grid = study.resolve(preset, **parameters.changes)  # every run is validated before anything else happens
     chapter = Chapter(study, parameters, preset, store)
+    grid = chapter.grid  # every run is validated before anything else happens
     if parameters.preset == "auto" and chapter.changed:
-        if not study.collect(grid, planning.from_records(store)).sufficient:
+        if not planning.recorded(study, grid, store).sufficient:
             print(
                 f"preset auto: no preset has the records for these parameters, so {preset} is taken; "
                 f"name another for another size: {', '.join(study.presets)}"

@@ -1,9 +1,12 @@
 """What a study would train, what it reads, and which size of it a page shows."""
 
 import itertools
+import os
 import sys
 import time
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
+from weakref import WeakKeyDictionary
 
 import pandas as pd
 
@@ -14,6 +17,7 @@ from mlp_lib.records.run import Run, with_parents
 from mlp_lib.records.store import Store
 from mlp_lib.sweeps import costs
 
+T = TypeVar("T")
 DONE, NOT_RUN, TO_MEASURE, AGAIN = ("done", "not run", "to be measured", "to be trained again")
 STATES = (DONE, NOT_RUN, TO_MEASURE, AGAIN, CANNOT_RUN)
 
@@ -54,6 +58,27 @@ def from_records(store: Store):
     return ensure
 
 
+def recorded(study: Study, preset: Any, store: Store) -> Any:
+    """A study's results from records alone, at a preset of its own (not a name). Worked out once for the records that
+    the store holds: do not change what you get."""
+    return _remembered(store, study, ("results", repr(preset)), lambda: study.collect(preset, from_records(store)))
+
+
+def _remembered(store: Store, study: Study, what: tuple, made: Callable[[], T]) -> T:
+    """What was made before by the same name, where no record and no weights came into the store's folder since, or left
+    it: both change the folders' times, and their number tells apart what happened within one tick of the clock."""
+    folders = [folder for folder in (store.folder, store.weights) if folder.exists()]
+    state = [(folder.stat().st_mtime_ns, len(os.listdir(folder))) for folder in folders]
+    known = _KNOWN.setdefault(store, {})
+    key = (id(study), *what)
+    if key not in known or known[key][0] != state:
+        known[key] = state, made(), study  # which keeps its id from being another's
+    return known[key][1]
+
+
+_KNOWN: WeakKeyDictionary[Store, dict] = WeakKeyDictionary()
+
+
 def training(store: Store, measures: tuple[str, ...], **options: Any):
     """An `ensure` for `collect` that trains what is missing, all calls within one budget (`budget_minutes`).
 
@@ -84,7 +109,11 @@ def training(store: Store, measures: tuple[str, ...], **options: Any):
 
 def plan(study: Study, preset: Any, store: Store) -> Plan:
     """Every run that `collect` would ask for, given what the store holds, and what they start from where that must be
-    trained for it. Widened grids are not foreseen."""
+    trained for it. Widened grids are not foreseen. Worked out once for the records that the store holds."""
+    return _remembered(store, study, ("plan", repr(preset)), lambda: _plan(study, preset, store))
+
+
+def _plan(study: Study, preset: Any, store: Store) -> Plan:
     from mlp_lib.sweeps.ensure import missing, to_measure
 
     asked: dict[str, Run] = {}
@@ -136,4 +165,4 @@ def _sufficient(study: Study, size: str, store: Store, changes: dict) -> bool:
         grid = study.resolve(size, **changes) if changes else study.presets[size]  # which resolving only checks
     except UserError:  # this size cannot be had with these changes: a batch larger than the data, say
         return False
-    return study.collect(grid, from_records(store)).sufficient
+    return recorded(study, grid, store).sufficient

@@ -194,5 +194,7 @@ def claims(
     for row in rows:
         typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
     typer.echo("comparison: what the verdict hangs on; ours: its estimate in the rule's unit, 95% unless it says so")
+    for row in table[table["beside"] != ""].itertuples():
+        typer.echo(f"with the verdict of {row.claim}: {row.beside}")
     for scale, rows in table[table["scale"] != ""].groupby("scale", sort=False):
         typer.echo(f"scale of {', '.join(map(str, rows['claim']))}: {scale}")

@@ -8,6 +8,7 @@ import difflib
 import hashlib
 import json
 from collections.abc import Iterable
+from functools import cached_property
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
@@ -189,7 +190,7 @@ class Run(_Frozen):
     def total_steps(self) -> int:
         return self.steps if self.steps is not None else self.epochs * self.steps_per_epoch
 
-    @property
+    @cached_property
     def key(self) -> str:
         """Twelve hex digits: the hash of what differs from the defaults. Equal for equal trainings, on any machine."""
         return hashlib.sha256(self.canonical().encode()).hexdigest()[:12]
@@ -197,6 +198,10 @@ class Run(_Frozen):
     def canonical(self) -> str:
         """Canonical JSON of the fields that differ from their defaults."""
         return json.dumps(self.model_dump(exclude_defaults=True), sort_keys=True, separators=(",", ":"))
+
+    def model_copy(self, **options: Any) -> Self:
+        """Not to be had: it would skip validation and keep the old key. Raises TypeError; `but` copies a run."""
+        raise TypeError("a Run is copied by `but`, which validates it")
 
     def but(self, **changes: Any) -> "Run":
         """A copy with other fields, validated anew and made by the recipes of today; its parent stays as it is."""
