@@ -1,7 +1,8 @@
-"""Recipes that several chapters share: the paper's augmentation, the usual ResNet18."""
+"""Recipes that several chapters share: the paper's augmentation, the usual ResNet18, how far a grid is widened."""
 
 from mlp_lib.datasets import facts
 
+WIDENINGS = 4  # at most, of a grid of learning rates whose best lies at an edge; each by a factor of three
 PAPER_AUGMENT = "flip+crop+mixup"  # paper section 4: flips, random resized crops, MixUp
 
 
