@@ -36,7 +36,7 @@ def first_layer_spread(model: nn.Module, run, data: Data) -> dict[str, Any]:
 
 
 def first_layer_change(model: nn.Module, run, data: Data) -> dict[str, Any]:
-    """The statistics of `first_layer_spread` for what training has added: the weights minus those before its first step.
+    """The statistics of `first_layer` for what training has added: the weights minus those before its first step.
 
     `moved`: the norm of that difference divided by the norm of the weights before the first step.
     """
