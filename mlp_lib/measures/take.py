@@ -14,7 +14,7 @@ from torch import nn
 from mlp_lib import datasets
 from mlp_lib.errors import NotMeasurable, UserError
 from mlp_lib.measures.applicable import obstacle
-from mlp_lib.measures.first_layer import first_layer, first_layer_initial, first_layer_spread
+from mlp_lib.measures.first_layer import first_layer, first_layer_change, first_layer_initial, first_layer_spread
 from mlp_lib.measures.linear_probe import linear_probe
 from mlp_lib.measures.sharpness import gradient_noise, sharpness
 from mlp_lib.measures.translation import translated
@@ -25,6 +25,7 @@ MEASURES: dict[str, Callable[[nn.Module, Any, Data], dict[str, Any]]] = {
     "first_layer": first_layer,
     "first_layer_initial": first_layer_initial,
     "first_layer_spread": first_layer_spread,
+    "first_layer_change": first_layer_change,
     "translated": translated,
     "sharpness": sharpness,
     "gradient_noise": gradient_noise,
@@ -40,7 +41,7 @@ def check_names(names: tuple[str, ...]) -> None:
 
 
 def check(names: tuple[str, ...], run) -> None:
-    """Raises UserError for the first that is no measure, cannot be taken of this run (`measurable.obstacle`), or looks
+    """Raises UserError for the first that is no measure, cannot be taken of this run (`applicable.obstacle`), or looks
     at images that are not at hand: to be asked before training, not after."""
     check_names(names)
     for name in names:
