@@ -20,7 +20,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from mlp_lib import __version__
-from mlp_lib.book import reference
+from mlp_lib.book import finish, reference
 from mlp_lib.chapters.registry import STUDIES
 from mlp_lib.chapters.study import SIZES
 from mlp_lib.errors import UserError
@@ -100,7 +100,7 @@ def stage(root: Path, src: Path) -> Path:
     if address := repository_address(root):
         page = src / "book" / "reexecute.md"
         page.write_text(page.read_text(encoding="utf-8").replace(CLONE + "ADDRESS", CLONE + address), encoding="utf-8")
-    reference.write(src / "book" / "generated")
+    reference.write(src / "book" / "generated", address)
     return src
 
 
@@ -238,6 +238,7 @@ def render(src: Path, out: Path) -> Path:
         raise UserError(f"jupyter-book found something wrong in the pages (above); all of what it said is in {log}")
     shutil.move(made / "_build" / "html", out / "html")
     shutil.rmtree(made)
+    finish.mend(out / "html")
     return out / "html" / "index.html"
 
 

@@ -1,4 +1,4 @@
-"""The paper's claims and our verdicts on them, by the rules of rules.py. No torch, no training.
+"""The paper's claims and our verdicts on them, by the rules that the chapters declare.
 
 What the paper claims stands in data/paper/claims.csv. A claim whose chapter does not exist yet has no rule: it gets one
 with its chapter, and is "not tested" until then.
@@ -31,13 +31,20 @@ MARKS = {"T": "read in the paper", "R": "from the public code", "M": "reported, 
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim of the paper, its number there with how sure that is (`MARKS`), and our rule if its chapter exists."""
+    """A claim of the paper, its number there with how sure that is (`MARKS`), and our rule if its chapter exists.
+
+    `value`: the paper's number in the unit of our rule, where it can be compared, with every comparison whose name ends
+    in `value_of`. `would_test`: what would test the claim, for one without a rule.
+    """
 
     number: int
     text: str
     paper_number: str
     mark: str
     judged_by: Rule | None = None
+    value: float | None = None
+    value_of: str = ""
+    would_test: str = ""
 
     @property
     def rule(self) -> str:
@@ -111,7 +118,17 @@ def paper_claims() -> tuple[Claim, ...]:
     """All claims that the book has to judge, in order, with our rules where there are any."""
     table = pd.read_csv(REPOSITORY / "data" / "paper" / "claims.csv", keep_default_na=False)
     return tuple(
-        Claim(row.claim, row.text, row.paper_number, row.mark, RULES.get(row.claim)) for row in table.itertuples()
+        Claim(
+            row.claim,
+            row.text,
+            row.paper_number,
+            row.mark,
+            RULES.get(row.claim),
+            float(row.value) if row.value else None,
+            row.value_of,
+            row.would_test,
+        )
+        for row in table.itertuples()
     )
 
 

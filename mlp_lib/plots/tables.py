@@ -1,4 +1,4 @@
-"""Tables of cells, choices, plans and verdicts, from frames of records. No torch, no training."""
+"""Tables of cells, choices, plans and verdicts, from frames of records."""
 
 from collections.abc import Sequence
 

@@ -1,7 +1,7 @@
 """`Run`: what one training is. Immutable, validated, and named by a key.
 
 How a run is executed (device, threads, precision, logging, accumulation) is not part of it: that stands in the
-record. No torch in here: records, figures and verdicts read runs too.
+record.
 """
 
 import difflib

@@ -1,6 +1,6 @@
 """What a prior is worth: points of accuracy at equal images, and compute at equal error, read off learning curves.
 
-Everything is beside the best MLP of the same images. No torch.
+Everything is beside the best MLP of the same images.
 """
 
 from typing import NamedTuple
