@@ -1,1 +1,1 @@
-"""Stages, executes and renders the book, and writes its reference pages and the README's tables."""
+"""Builds the book, its reference pages, and the README's tables and picture."""

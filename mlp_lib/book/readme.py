@@ -1,6 +1,6 @@
 """The README's tables: what to run and what to expect, from grids and records, and speed, from data/bench.json.
 
-`make readme` writes them and a test compares, so that they cannot age. No training.
+`make readme` writes them, and draws the picture of the house; tests compare both with what they are made from.
 """
 
 import json
@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from mlp_lib.book import house
 from mlp_lib.chapters import claims, planning
 from mlp_lib.chapters.from_scratch.study import STUDY as FROM_SCRATCH
 from mlp_lib.chapters.registry import STUDIES
@@ -60,7 +61,7 @@ def chapters(store: Store) -> str:
 
 
 def _word(verdict: claims.Verdict, size: str) -> str:
-    return f"{verdict.verdict} ({', '.join(filter(None, (size, verdict.robustness)))})"
+    return f"{verdict.verdict} ({', '.join(filter(None, (size, verdict.beside)))})"
 
 
 def _cost(study, preset: str, store: Store) -> str:
@@ -167,4 +168,5 @@ def update(path: Path = REPOSITORY / "README.md", store: Store | None = None) ->
 
 
 if __name__ == "__main__":
-    print("README.md brought up to date" if update() else "README.md is up to date")
+    changed = [name for name, done in (("README.md", update()), (house.PICTURE.name, house.draw())) if done]
+    print(f"brought up to date: {', '.join(changed)}" if changed else "README.md and its picture are up to date")

@@ -15,47 +15,59 @@ LEFT_OUT = {"__init__.py", "__main__.py", "cli"}  # the command line has a page 
 SPECIAL = re.compile(r"([\\*_{}\[\]<>$#|~^])")
 
 
-def write(folder: Path) -> None:
-    """Write every generated part into `folder`, which is made if need be."""
+def write(folder: Path, address: str | None = None) -> None:
+    """Write every generated part into `folder`, which is made if need be. `address`: the repository's, for links to
+    the sources."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name, text in {"api": api(), "cli": command_line(), "schema": schema()}.items():
+    for name, text in {"api": api(address=address), "cli": command_line(), "schema": schema()}.items():
         (folder / f"{name}.md").write_text(text, encoding="utf-8")
 
 
 # --- the library
 
 
-def api(package: Path = PACKAGE) -> str:
-    """Every public function and class of every room, with signature and docstring."""
+def api(package: Path = PACKAGE, address: str | None = None) -> str:
+    """Every public function and class of every module, with signature, docstring and, where the repository has an
+    address, links to its lines."""
     parts = []
     for path in sorted(package.rglob("*.py"), key=lambda p: (len(p.parts), p)):
         if path.relative_to(package).parts[0] in LEFT_OUT:
             continue
         module = ".".join(path.relative_to(package.parent).with_suffix("").parts).removesuffix(".__init__")
-        parts.append(_room(module, ast.parse(path.read_text(encoding="utf-8"))))
+        file = path.relative_to(package.parent).as_posix()
+        source = f"{address}/blob/main/{file}" if address else ""
+        parts.append(_room(module, file, ast.parse(path.read_text(encoding="utf-8")), source))
     return "\n".join(parts)
 
 
-def _room(module: str, tree: ast.Module) -> str:
-    lines = [f"## {module}\n", prose(ast.get_docstring(tree) or ""), "", f"```{{py:currentmodule}} {module}\n```\n"]
+def _room(module: str, file: str, tree: ast.Module, source: str) -> str:
+    where = f"[`{file}`]({source})" if source else f"`{file}`"
+    lines = [f"## {module}\n", prose(ast.get_docstring(tree) or ""), "", f"Source: {where}", ""]
+    lines.append(f"```{{py:currentmodule}} {module}\n```\n")
     for node in tree.body:
         if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
-            lines.append(_function(node.name, node))
+            lines.append(_function(node.name, node, source=source))
         elif isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
-            lines.append(_class(node.name, node))
+            lines.append(_class(node.name, node, source))
     return "\n".join(lines)
 
 
-def _function(name: str, node: ast.FunctionDef, kind: str = "function", fence: str = "`````") -> str:
+def _line(node: ast.AST, source: str) -> str:
+    """A link to where a name is defined; nothing without an address."""
+    return f"\n[source]({source}#L{node.lineno})\n" if source else ""
+
+
+def _function(name: str, node: ast.FunctionDef, kind: str = "function", fence: str = "`````", source: str = "") -> str:
     arguments = ast.unparse(node.args)
     if kind in ("method", "classmethod"):
         arguments = re.sub(r"^(self|cls)(, )?", "", arguments)
     returns = f" -> {ast.unparse(node.returns)}" if node.returns else ""
     signature = name if kind == "property" else f"{name}({arguments}){returns}"
-    return f"{fence}{{py:{kind}}} {signature}\n{prose(ast.get_docstring(node) or '')}\n{fence}\n"
+    told = f"{prose(ast.get_docstring(node) or '')}\n{_line(node, source)}"
+    return f"{fence}{{py:{kind}}} {signature}\n{told}{fence}\n"
 
 
-def _class(name: str, node: ast.ClassDef) -> str:
+def _class(name: str, node: ast.ClassDef, source: str = "") -> str:
     lines = [f"``````{{py:class}} {name}", prose(ast.get_docstring(node) or "")]
     fields = [n for n in node.body if isinstance(n, ast.AnnAssign) and not ast.unparse(n.target).startswith("_")]
     if fields:
@@ -66,6 +78,7 @@ def _class(name: str, node: ast.ClassDef) -> str:
             marks = {ast.unparse(decorator) for decorator in member.decorator_list}
             kind = "property" if marks & {"property", "cached_property"} else "method"
             lines += ["", _function(member.name, member, kind)]
+    lines.append(_line(node, source))
     return "\n".join([*lines, "``````", ""])
 
 

@@ -1,4 +1,4 @@
-"""The paper's claims and our verdicts on them, by the rules of rules.py. No torch, no training.
+"""The paper's claims and our verdicts on them, by the rules that the chapters declare.
 
 What the paper claims stands in data/paper/claims.csv. A claim whose chapter does not exist yet has no rule: it gets one
 with its chapter, and is "not tested" until then.
@@ -31,13 +31,20 @@ MARKS = {"T": "read in the paper", "R": "from the public code", "M": "reported, 
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim of the paper, its number there with how sure that is (`MARKS`), and our rule if its chapter exists."""
+    """A claim of the paper, its number there with how sure that is (`MARKS`), and our rule if its chapter exists.
+
+    `value`: the paper's number in the unit of our rule, where it can be compared, with every comparison whose name ends
+    in `value_of`. `would_test`: what would test the claim, for one without a rule.
+    """
 
     number: int
     text: str
     paper_number: str
     mark: str
     judged_by: Rule | None = None
+    value: float | None = None
+    value_of: str = ""
+    would_test: str = ""
 
     @property
     def rule(self) -> str:
@@ -56,13 +63,16 @@ class Claim:
 @dataclass(frozen=True)
 class Verdict:
     """One claim judged. `parts` holds each comparison's estimate by name, in the rule's unit; `checks` the same of the
-    rule's checks, signed so that above 0 speaks for the claim."""
+    rule's checks, signed so that above 0 speaks for the claim. `rule` is the one that judged it, and `companion`
+    the verdict of that rule's companion."""
 
     claim: int
     verdict: str
     parts: dict[str, Estimate] = field(default_factory=dict)
     scale: str = ""
     checks: dict[str, Estimate] = field(default_factory=dict)
+    rule: Rule | None = None
+    companion: "Verdict | None" = None
 
     @property
     def held(self) -> int:
@@ -80,10 +90,16 @@ class Verdict:
         return f"held in {self.held} of {self.checked} checks" if self.checked else ""
 
     @property
+    def beside(self) -> str:
+        """What stands with the word, wherever it stands: the robustness, and the companion's name and word."""
+        companion = f"{self.companion.rule.name}: {self.companion.verdict}" if self.companion else ""
+        return "; ".join(filter(None, (self.robustness, companion)))
+
+    @property
     def comparison(self) -> str:
         """Name of the part that the verdict hangs on: one with too few seeds, else one that refutes, else the one whose
         interval lies least far inside the rule's bounds. Empty where there is no rule."""
-        rule = claim(self.claim).judged_by
+        rule = self.rule
 
         def solidity(name: str) -> tuple:
             part = self.parts[name]
@@ -102,7 +118,17 @@ def paper_claims() -> tuple[Claim, ...]:
     """All claims that the book has to judge, in order, with our rules where there are any."""
     table = pd.read_csv(REPOSITORY / "data" / "paper" / "claims.csv", keep_default_na=False)
     return tuple(
-        Claim(row.claim, row.text, row.paper_number, row.mark, RULES.get(row.claim)) for row in table.itertuples()
+        Claim(
+            row.claim,
+            row.text,
+            row.paper_number,
+            row.mark,
+            RULES.get(row.claim),
+            float(row.value) if row.value else None,
+            row.value_of,
+            row.would_test,
+        )
+        for row in table.itertuples()
     )
 
 
@@ -117,13 +143,17 @@ def claim(number: int) -> Claim:
 def judge(number: int, frame: pd.DataFrame, shown: Shown | None = None) -> Verdict:
     """Judge one claim by its rule. `frame` has the columns of a chapter's results: family, augmented, seed, status,
     test_top1, dataset, train_examples, model, hardware. A claim without a rule is "not tested". With `shown`, the
-    rule's checks are read too."""
+    rule's checks are read too, and its companion judges."""
     rule = claim(number).judged_by
-    if rule is None:
-        return Verdict(number, NOT_TESTED)
+    return Verdict(number, NOT_TESTED) if rule is None else _judged(number, rule, frame, shown)
+
+
+def _judged(number: int, rule: Rule, frame: pd.DataFrame, shown: Shown | None) -> Verdict:
     parts = rule.parts(frame)
     checks = rule.checks(shown) if rule.checks and shown else {}
-    return Verdict(number, _word(rule, parts), parts, scale_of(rule.rows(frame)), checks)
+    other = rule.companion if shown else None
+    companion = _judged(number, other, other.reads(shown.results), shown) if other else None
+    return Verdict(number, _word(rule, parts), parts, scale_of(rule.rows(frame)), checks, rule, companion)
 
 
 def _word(rule: Rule, parts: dict[str, Estimate]) -> str:
@@ -151,7 +181,7 @@ def judge_all(store: Store | None = None, preset: str = "auto") -> list[Verdict]
         if not study.claims or preset not in ("auto", *study.presets):
             continue
         size = planning.pick_preset(study, preset, store)
-        results = study.collect(study.presets[size], planning.from_records(store))
+        results = planning.recorded(study, study.presets[size], store)
         shown = shown_of(study, results, store)
         judged |= {number: judge(number, results.frame, shown) for number in study.claims}
     return [judged.get(c.number) or Verdict(c.number, NOT_TESTED) for c in paper_claims()]
@@ -166,7 +196,7 @@ def shown_of(study: Study, results: Any, store: Store, others: bool = True) -> S
         if not others or size not in study.presets:
             return None
         preset = study.resolve(size, **changes) if changes else study.presets[size]
-        return study.collect(preset, planning.from_records(store))
+        return planning.recorded(study, preset, store)
 
     return Shown(results, at)
 
@@ -189,7 +219,15 @@ def summary(verdict: Verdict) -> dict[str, Any]:
             "of": verdict.checked,
             "each": {name: _plain(check) for name, check in verdict.checks.items()},
         },
+        "companion": _companion(verdict.companion),
     }
+
+
+def _companion(verdict: Verdict | None) -> dict[str, Any] | None:
+    if verdict is None:
+        return None
+    parts = {name: _plain(part) for name, part in verdict.parts.items()}
+    return {"rule": verdict.rule.name, "verdict": verdict.verdict, "scale": verdict.scale, "parts": parts}
 
 
 def _plain(part: Estimate | None) -> dict[str, Any]:
@@ -200,7 +238,8 @@ def _plain(part: Estimate | None) -> dict[str, Any]:
 
 def overview(verdicts: list[Verdict]) -> pd.DataFrame:
     """One row a claim: its text, the paper's number and how sure it is, the comparison that the verdict hangs on, ours
-    for it and the unit, the verdict and its caveat, the scale of what the rule compares, and the chapter's notebook."""
+    for it and the unit, the verdict, its robustness, all that stands beside it and its caveat, the scale of what the
+    rule compares, and the chapter's notebook."""
     rows = []
     for verdict in verdicts:
         c, ours = claim(verdict.claim), verdict.weakest
@@ -215,6 +254,7 @@ def overview(verdicts: list[Verdict]) -> pd.DataFrame:
                 "unit": c.unit if tested else "",
                 "verdict": verdict.verdict,
                 "robustness": verdict.robustness,
+                "beside": verdict.beside,
                 "caveat": c.judged_by.caveat(verdict.parts) if c.judged_by else "",
                 "scale": verdict.scale if tested else "",
                 "chapter": c.chapter,
@@ -261,23 +301,40 @@ def paper_table(name: str, folder: Path = REPOSITORY / "data" / "paper") -> pd.D
 
 
 def table_of_verdicts(verdicts: Sequence[Verdict]) -> pd.DataFrame:
-    """Claims, rules, estimates and verdicts, one row a claim; with a verdict stands why a comparison refutes nothing
-    that lies below its bound (`Rule.caveat`)."""
+    """Claims, rules, estimates and verdicts, one row a rule: a companion follows its rule. With a verdict stands in how
+    many checks it held, and why a comparison refutes nothing that lies below its bound (`Rule.caveat`)."""
 
     def in_words(v: Verdict) -> str:
-        rule = claim(v.claim).judged_by
-        caveat = rule.caveat(v.parts) if rule else ""
-        return v.verdict + (f" ({caveat})" if caveat else "")
+        caveat = v.rule.caveat(v.parts) if v.rule else ""
+        return ", ".join(filter(None, (v.verdict, v.robustness))) + (f" ({caveat})" if caveat else "")
 
-    return pd.DataFrame(
-        {
+    def row(v: Verdict) -> dict[str, str]:
+        rule = v.rule
+        name = f"{rule.name}: " if rule and rule.name else ""
+        parts = "<br>".join(f"{part}: {e.text()}" for part, e in v.parts.items())
+        return {
             "claim": f"{v.claim}. {claim(v.claim).text}",
-            "rule": claim(v.claim).rule,
-            "comparison [95%]": f"{claim(v.claim).unit}:<br>"
-            + "<br>".join(f"{name}: {e.text()}" for name, e in v.parts.items()),
+            "rule": f"{name}{rule.words}" if rule else "",
+            "comparison [95%]": f"{rule.unit if rule else POINTS}:<br>{parts}",
             "verdict": in_words(v),
         }
-        for v in verdicts
+
+    return pd.DataFrame(row(one) for v in verdicts for one in (v, v.companion) if one)
+
+
+def table_of_checks(verdict: Verdict) -> pd.DataFrame:
+    """The checks of a verdict's rule, a row each: the estimate, and whether it speaks for the claim, against it, or for
+    neither; empty where the rule declares none."""
+    sides = {1: "for the claim", -1: "against it", 0: "for neither"}
+    return pd.DataFrame(
+        [
+            {
+                "check": name,
+                f"{verdict.rule.unit} [95%]": check.text(),
+                "speaks": sides[sign(check)] if check.interval else "",
+            }
+            for name, check in verdict.checks.items()
+        ]
     )
 
 
@@ -288,7 +345,7 @@ def table_of_verdicts_by_preset(verdicts: Mapping[str, Verdict]) -> pd.DataFrame
             "preset": preset,
             "scale": v.scale,
             f"comparison, {claim(v.claim).unit} [95%]": "<br>".join(f"{n}: {e.text()}" for n, e in v.parts.items()),
-            "verdict": v.verdict,
+            "verdict": ", ".join(filter(None, (v.verdict, v.beside))),
         }
         for preset, v in verdicts.items()
     )

@@ -4,10 +4,12 @@ chapter = open_chapter("rq1", globals())    # everything that papermill injected
 results = chapter.results()                 # from records; with train=True, what is missing is trained first
 """
 
+import ast
 import json
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from types import ModuleType
 from typing import Any
 
@@ -23,6 +25,7 @@ from mlp_lib.sweeps import costs
 
 # Names that a kernel puts into a notebook before its first cell.
 _KERNEL_NAMES = {"In", "Out", "exit", "quit", "open", "get_ipython"}
+_PARAMETERS = "# Parameters"  # how the parameters cell of every notebook, and papermill's, begin
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,7 @@ class Chapter:
     preset: str
     store: Store
 
-    @property
+    @cached_property
     def grid(self) -> Any:
         """The preset with the reader's changes put in."""
         return self.study.resolve(self.preset, **self.parameters.changes)
@@ -63,7 +66,7 @@ class Chapter:
         if not all(plan.done):
             self._announce(plan)
         if all(plan.done) or not self.parameters.train:
-            return self.study.collect(self.grid, planning.from_records(self.store))
+            return planning.recorded(self.study, self.grid, self.store)
         ensure = planning.training(
             self.store, self.study.measures, budget_minutes=self.parameters.budget_minutes, progress=True
         )
@@ -76,8 +79,8 @@ class Chapter:
 
     def recorded(self, **changes: Any) -> Any:
         """The study's results with other changes than the reader's, from records alone: nothing is trained."""
-        grid = self.study.resolve(self.preset, **{**self.parameters.changes, **changes})
-        return self.study.collect(grid, planning.from_records(self.store))
+        grid = self.study.resolve(self.preset, **{**self.parameters.changes, **changes}) if changes else self.grid
+        return planning.recorded(self.study, grid, self.store)
 
     def recorded_at(self, finished: Callable[[Any], bool]) -> dict[str, Any]:
         """Recorded results by preset, of those up to the one shown that are `finished`, the largest first.
@@ -96,7 +99,7 @@ class Chapter:
         yield self.preset, self.recorded()
         for size in reversed(SIZES[: SIZES.index(self.preset)]):
             if size in self.study.presets and size != "smoke" and not self.changed:
-                yield size, self.study.collect(self.study.presets[size], planning.from_records(self.store))
+                yield size, planning.recorded(self.study, self.study.presets[size], self.store)
 
     def _announce(self, plan: planning.Plan) -> None:
         again, to_measure = plan.states.count(planning.AGAIN), plan.states.count(planning.TO_MEASURE)
@@ -133,7 +136,8 @@ class Chapter:
         found = {}
         for size in SIZES[SIZES.index(self.preset) + 1 :]:
             if size in self.study.presets and not self.changed:
-                results = self.study.collect(self.study.resolve(size, **changes), planning.from_records(self.store))
+                grid = self.study.resolve(size, **changes) if changes else self.study.presets[size]
+                results = planning.recorded(self.study, grid, self.store)
                 if results.frame["status"].isin(FINISHED).any():
                     found[size] = results
         return found
@@ -149,17 +153,37 @@ def _written(value: Any) -> str:
     return json.dumps(value)
 
 
-def notebook_values(namespace: dict[str, Any]) -> dict[str, Any]:
-    """What the parameters cell, and papermill after it, put into a notebook's `globals()`.
+def notebook_values(namespace: dict[str, Any], known: Iterable[str] = ()) -> dict[str, Any]:
+    """What the parameters cell, papermill after it, and a reader's own cells put into a notebook's `globals()`.
 
-    Every public name that is neither a module, a function, a class nor the kernel's own counts, so that a parameter
-    which papermill injected without the chapter knowing it is found, and refused, instead of ignored.
+    Of the first two every public name counts, so that a parameter which papermill injected without the chapter knowing
+    it is found, and refused, instead of ignored; of other cells those that the chapter knows. What the kernel's
+    start-up files define does not. Where no cells are known, as in a script made from a notebook, every name counts
+    that is neither a module, a function, a class nor the kernel's own.
     """
-    return {
+    public = {
         k: v
         for k, v in namespace.items()
         if not k.startswith("_") and k not in _KERNEL_NAMES and not isinstance(v, ModuleType) and not callable(v)
     }
+    cells = [cell for cell in namespace.get("In") or () if isinstance(cell, str) and cell.strip()]
+    if not cells:
+        return public
+    of_parameters = {name for cell in cells if cell.lstrip().startswith(_PARAMETERS) for name in _assigned(cell)}
+    elsewhere = {name for cell in cells for name in _assigned(cell)} & {*known}
+    return {name: value for name, value in public.items() if name in of_parameters | elsewhere}
+
+
+def _assigned(cell: str) -> set[str]:
+    """Names that a cell's own statements assign, not those of the functions and classes in it; magics are left out."""
+    lines = ["" if line.lstrip().startswith(("%", "!")) else line for line in cell.splitlines()]
+    try:
+        statements = ast.parse("\n".join(lines)).body
+    except (SyntaxError, ValueError, RecursionError):  # the kernel has said so
+        return set()
+    plain = [s for s in statements if not isinstance(s, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)]
+    nodes = (node for statement in plain for node in ast.walk(statement))
+    return {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
 
 
 def check_parameters(namespace: dict[str, Any], **kinds: type) -> Parameters:
@@ -168,7 +192,8 @@ def check_parameters(namespace: dict[str, Any], **kinds: type) -> Parameters:
     Raises UserError: one line that names the parameter and what it may be.
     """
     own = {name: (kind, ...) for name, kind in kinds.items()}
-    return validated(create_model("NotebookParameters", __base__=Parameters, **own), notebook_values(namespace))
+    model = create_model("NotebookParameters", __base__=Parameters, **own)
+    return validated(model, notebook_values(namespace, model.model_fields))
 
 
 def open_chapter(name: str, namespace: dict[str, Any], store: Store | None = None) -> Chapter:
@@ -177,13 +202,13 @@ def open_chapter(name: str, namespace: dict[str, Any], store: Store | None = Non
     Says so where `auto` finds no records for the reader's changes and takes a small preset. Raises UserError: one line.
     """
     study = registry.study(name)
-    parameters = validated(study.parameters, notebook_values(namespace))
+    parameters = validated(study.parameters, notebook_values(namespace, study.parameters.model_fields))
     store = store or Store()
     preset = planning.pick_preset(study, parameters.preset, store, **parameters.changes)
-    grid = study.resolve(preset, **parameters.changes)  # every run is validated before anything else happens
     chapter = Chapter(study, parameters, preset, store)
+    grid = chapter.grid  # every run is validated before anything else happens
     if parameters.preset == "auto" and chapter.changed:
-        if not study.collect(grid, planning.from_records(store)).sufficient:
+        if not planning.recorded(study, grid, store).sufficient:
             print(
                 f"preset auto: no preset has the records for these parameters, so {preset} is taken; "
                 f"name another for another size: {', '.join(study.presets)}"

@@ -1,25 +1,33 @@
 """What a study would train, what it reads, and which size of it a page shows."""
 
+import itertools
+import os
+import sys
 import time
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
+from weakref import WeakKeyDictionary
 
 import pandas as pd
 
 from mlp_lib.chapters.study import SIZES, Study
 from mlp_lib.errors import UserError
-from mlp_lib.records.record import FINISHED
+from mlp_lib.records.record import CANNOT_RUN, FINISHED
 from mlp_lib.records.run import Run, with_parents
 from mlp_lib.records.store import Store
 from mlp_lib.sweeps import costs
 
-DONE, NOT_RUN, TO_MEASURE, AGAIN = STATES = ("done", "not run", "to be measured", "to be trained again")
+T = TypeVar("T")
+DONE, NOT_RUN, TO_MEASURE, AGAIN = ("done", "not run", "to be measured", "to be trained again")
+STATES = (DONE, NOT_RUN, TO_MEASURE, AGAIN, CANNOT_RUN)
 
 
 class Plan(NamedTuple):
     """What a study would train: its runs in order, the state of each, and the FLOPs of its training.
 
     States are of `STATES`. Recorded runs that lack a measure are to be measured, which costs no training, where their
-    weights are kept, and otherwise to be trained again, as are those that a missing run starts from.
+    weights are kept, and otherwise to be trained again, as are those that a missing run starts from. What starts from
+    a run that diverged cannot run.
     """
 
     runs: list[Run]
@@ -29,6 +37,11 @@ class Plan(NamedTuple):
     @property
     def done(self) -> list[bool]:
         return [state == DONE for state in self.states]
+
+    @property
+    def open(self) -> bool:
+        """Whether anything is left that can be done."""
+        return any(state not in (DONE, CANNOT_RUN) for state in self.states)
 
     @property
     def to_train(self) -> list[tuple[Run, int]]:
@@ -43,6 +56,27 @@ def from_records(store: Store):
         return pd.DataFrame([store.row(run) for run in runs])
 
     return ensure
+
+
+def recorded(study: Study, preset: Any, store: Store) -> Any:
+    """A study's results from records alone, at a preset of its own (not a name). Worked out once for the records that
+    the store holds: do not change what you get."""
+    return _remembered(store, study, ("results", repr(preset)), lambda: study.collect(preset, from_records(store)))
+
+
+def _remembered(store: Store, study: Study, what: tuple, made: Callable[[], T]) -> T:
+    """What was made before by the same name, where no record and no weights came into the store's folder since, or left
+    it: both change the folders' times, and their number tells apart what happened within one tick of the clock."""
+    folders = [folder for folder in (store.folder, store.weights) if folder.exists()]
+    state = [(folder.stat().st_mtime_ns, len(os.listdir(folder))) for folder in folders]
+    known = _KNOWN.setdefault(store, {})
+    key = (id(study), *what)
+    if key not in known or known[key][0] != state:
+        known[key] = state, made(), study  # which keeps its id from being another's
+    return known[key][1]
+
+
+_KNOWN: WeakKeyDictionary[Store, dict] = WeakKeyDictionary()
 
 
 def training(store: Store, measures: tuple[str, ...], **options: Any):
@@ -65,8 +99,9 @@ def training(store: Store, measures: tuple[str, ...], **options: Any):
         train = train and not stopped and (left is None or left > 0)
         wanted = default if measures is None else measures
         frame = full(runs, wanted, store=store, train=train, budget_minutes=left, **options)
-        unfinished = not frame["status"].isin(FINISHED).all() or any(to_train_again(run, store, wanted) for run in runs)
-        stopped = stopped or (train and unfinished)
+        settled = frame["status"].isin((*FINISHED, CANNOT_RUN)).all()
+        unfinished = not settled or any(to_train_again(run, store, wanted) for run in runs)
+        stopped = stopped or (train and unfinished) or frame.attrs.get("stopped", False)
         return frame
 
     return ensure
@@ -74,7 +109,11 @@ def training(store: Store, measures: tuple[str, ...], **options: Any):
 
 def plan(study: Study, preset: Any, store: Store) -> Plan:
     """Every run that `collect` would ask for, given what the store holds, and what they start from where that must be
-    trained for it. Widened grids are not foreseen."""
+    trained for it. Widened grids are not foreseen. Worked out once for the records that the store holds."""
+    return _remembered(store, study, ("plan", repr(preset)), lambda: _plan(study, preset, store))
+
+
+def _plan(study: Study, preset: Any, store: Store) -> Plan:
     from mlp_lib.sweeps.ensure import missing, to_measure
 
     asked: dict[str, Run] = {}
@@ -92,11 +131,15 @@ def plan(study: Study, preset: Any, store: Store) -> Plan:
     def state(run: Run) -> str:
         if run.key in todo:
             return AGAIN if store.has(run) else NOT_RUN
+        if not store.has(run) and store.blocked_by(run):
+            return CANNOT_RUN
         return TO_MEASURE if run.key in unmeasured else DONE
 
     study.collect(preset, ensure)
     runs = [run for key, run in with_parents(asked.values()).items() if key in asked or key in todo]
-    flops_of = costs.recorded(store)
+    # The costs of networks that have not been trained stand in other records, or are counted where torch is there.
+    others = () if "torch" in sys.modules else store
+    flops_of = costs.recorded(itertools.chain((r for run in runs for r in store.replicates(run)), others))
     return Plan(runs, [state(run) for run in runs], [flops_of(run) for run in runs])
 
 
@@ -122,4 +165,4 @@ def _sufficient(study: Study, size: str, store: Store, changes: dict) -> bool:
         grid = study.resolve(size, **changes) if changes else study.presets[size]  # which resolving only checks
     except UserError:  # this size cannot be had with these changes: a batch larger than the data, say
         return False
-    return study.collect(grid, from_records(store)).sufficient
+    return recorded(study, grid, store).sufficient

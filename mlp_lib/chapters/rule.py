@@ -34,6 +34,8 @@ class Rule:
     the claim, one whose interval lies wholly outside refutes it. A part in `at_least` is a lower bound of what the
     claim speaks of: to lie below refutes nothing. `checks` repeats the comparison under other settings, declared here:
     each estimate is signed so that above 0 speaks for the claim. They change no verdict: how many hold stands beside.
+    `companion` is a second rule of the same claim, with a verdict of its own that stands beside the first; its `name`
+    says by what it judges.
     """
 
     words: str
@@ -48,6 +50,9 @@ class Rule:
     at_least: Mapping[str, str] = field(default_factory=dict)  # the parts that are lower bounds, and why
     remark: str = ""  # what stands beside any verdict by this rule
     checks: Callable[[Shown], dict[str, Estimate]] | None = None
+    reads: Callable[[Any], pd.DataFrame] = lambda results: results.frame  # the rows, of a study's results, of the parts
+    companion: "Rule | None" = None
+    name: str = ""  # of a companion: "by the paper's own protocol"
 
     def seeds_of(self, name: str) -> int:
         """With fewer seeds than this, a part gives a number and no verdict."""

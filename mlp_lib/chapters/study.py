@@ -1,6 +1,6 @@
 """`Study`: what a chapter gives to the command line, its notebook, the claims and the README."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -8,7 +8,7 @@ import pandas as pd
 
 from mlp_lib.chapters import parameters
 from mlp_lib.chapters.rule import Rule
-from mlp_lib.chapters.tuning import Ensure, not_run
+from mlp_lib.chapters.tuning import Choice, Ensure, not_run
 
 SIZES = ("smoke", "laptop", "overnight", "gpu", "paper")
 
@@ -36,7 +36,8 @@ class Study:
     `presets` are frozen dataclasses of the chapter's own, by size (of `SIZES`). `collect(preset, ensure)` asks `ensure`
     for runs and returns `Results`. `measures`, and those that a call of `ensure` asks for, are taken of the runs that
     they apply to (measures/applicable.py). `resolved_by` puts a reader's changes into a preset where more is to be done
-    than to replace fields.
+    than to replace fields. `first_screen` names, for each value that the page's first screen glues, the choices of a
+    learning rate on which it rests: none of them may be flagged (`Choice.flags`), which a test holds.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Study:
     rules: Mapping[int, Rule] = field(default_factory=dict)
     rule_changes: tuple[tuple[str, int, str], ...] = ()  # (date, claim, what changed and why)
     resolved_by: Callable[..., Any] | None = None
+    first_screen: Mapping[str, Callable[[Any], Sequence[Choice]]] = field(default_factory=dict)
 
     @property
     def claims(self) -> tuple[int, ...]:

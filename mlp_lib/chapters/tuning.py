@@ -106,10 +106,44 @@ def peaks(grid: pd.DataFrame) -> int:
 def at_neighbours(first: Choice, second: Choice) -> dict[str, Estimate]:
     """Validation top-1 of one cell minus another's, paired by tuning seed: at the chosen rates, and with either rate
     moved to its neighbours in the grid. By a text that names the two rates; n < 2 where a rate had one seed."""
-    pairs = [(first.lr, second.lr)]
-    pairs += [(lr, second.lr) for lr in first.around if lr != first.lr]
-    pairs += [(first.lr, lr) for lr in second.around if lr != second.lr]
-    return {f"{a:.3g}, {b:.3g}": paired_difference(first.by_seed(a), second.by_seed(b)) for a, b in pairs}
+    return contrast_at_neighbours((1, first), (-1, second))
+
+
+def contrast_at_neighbours(*terms: tuple[float, Choice]) -> dict[str, Estimate]:
+    """A weighted sum of cells' validation top-1, paired by tuning seed: first at the chosen rates, then with each rate
+    in turn moved to its neighbours in the grid. By a text that names the rates in the order of the terms."""
+    chosen = [choice.lr for _, choice in terms]
+    moved = [
+        [*chosen[:i], lr, *chosen[i + 1 :]]
+        for i, (_, choice) in enumerate(terms)
+        for lr in choice.around
+        if lr != choice.lr
+    ]
+    zero = pd.Series(0.0, index=TUNING_SEEDS)
+    found = {}
+    for lrs in (chosen, *moved):
+        sums = sum(weight * choice.by_seed(lr) for (weight, choice), lr in zip(terms, lrs, strict=True))
+        found[", ".join(f"{lr:.3g}" for lr in lrs)] = paired_difference(sums, zero)
+    return found
+
+
+def at_either_neighbour(estimates: Mapping[str, Estimate]) -> str:
+    """What `contrast_at_neighbours` found beside the chosen rates, for a table: "1.2 to 4.5; sign kept at 3 of 4".
+
+    The sign is kept where the interval lies on the chosen estimate's side of 0. Empty where nothing was tried.
+    """
+    chosen, *others = estimates.values()
+    tried = [estimate for estimate in others if estimate.n]
+    if not tried:
+        return ""
+    means = [estimate.mean for estimate in tried]
+    kept = sum(sign(estimate) * chosen.mean > 0 for estimate in tried)
+    return f"{min(means):.1f} to {max(means):.1f}; sign kept at {kept} of {len(tried)}"
+
+
+def flagged(choices: Mapping[K, Choice]) -> dict[K, tuple[str, ...]]:
+    """The choices on which no conclusion may rest, each with why. Empty where all are sound."""
+    return {key: choice.flags for key, choice in choices.items() if choice.flags}
 
 
 def keeps_its_sign(first: Choice, second: Choice) -> bool:

@@ -1,4 +1,4 @@
-"""Image sets as numpy arrays: which there are, how they come here, and how they are split."""
+"""Image sets as numpy arrays: which there are, where from, and how they are split."""
 
 from mlp_lib.datasets.catalogue import FACTS, Facts
 from mlp_lib.datasets.sets import (

@@ -1,4 +1,4 @@
-"""Weights as pictures inside a record: base64 of uint8, small enough to commit. No torch.
+"""Weights as pictures inside a record: base64 of uint8, small enough to commit.
 
 Measured layers go in through `encode`, figures take them out through `decode_pictures`.
 """

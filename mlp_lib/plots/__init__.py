@@ -1,6 +1,6 @@
-"""Figures and tables in one style, from frames of records. No torch, no training.
+"""Figures and tables in one style, from frames of records.
 
-What several chapters share is gathered here; what one chapter alone draws has a room of its own beside it.
+What several chapters share is gathered here; what one chapter alone draws stands in its own folder.
 """
 
 from mlp_lib.plots.curves import (

@@ -1,4 +1,4 @@
-"""Figures of learning curves, cost and gaps, from frames with `family` and `augmented` columns. No torch.
+"""Figures of learning curves, cost and gaps, from frames with `family` and `augmented` columns.
 
 Every figure function returns the matplotlib figure and shows nothing: a notebook shows it by naming it last.
 Colours stand for families everywhere; solid lines are with augmentation, dashed without. Only at a constant learning

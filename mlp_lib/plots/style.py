@@ -1,7 +1,9 @@
-"""The book's figure style: colours, width, and how tables and images are put on a page. No torch, no training."""
+"""The book's figure style: colours, width, and how tables and images are put on a page."""
 
 import re
+import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -9,18 +11,22 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
+from pandas.io.formats.style import Styler
 
 from mlp_lib.stats.intervals import t_interval
 
-FAMILY_COLOURS = {  # apart for colour-blind readers too
-    "S-MLP": "#4477AA",
-    "B-MLP": "#CC6677",
-    "CNN": "#228833",
-    "ResNet18": "#332288",
-    "ViT": "#CCBB44",
-    "Mixer": "#66CCEE",
-    "CNN without norm": "#AA3377",
+# One colour a family across the book. All are apart in deuteranopia and protanopia, and from white at 3:1. The first
+# three, which every chapter compares, are apart in grey as well.
+FAMILY_COLOURS = {
+    "S-MLP": "#1B3A8A",
+    "B-MLP": "#C4302B",
+    "CNN": "#2AA198",
+    "ResNet18": "#0B6E4F",
+    "ViT": "#B8860B",
+    "Mixer": "#9A72CC",
+    "CNN without norm": "#222222",
 }
+FORMAT = "svg"  # of the figures on a page: sharp at any size
 DASHES = 3.0  # length of a line in a legend, in letters: enough to tell dashed from solid
 END = dict(marker="*", ms=11, mfc="white", ls="")  # of a training from which no shorter one can be read
 WIDTH = 7.0  # inches, the text's width
@@ -28,7 +34,13 @@ UNBROKEN = re.compile(r"\[[^\]]*\]|\S*-\S*")  # an interval, a name with a hyphe
 
 
 def use_style() -> None:
-    """Set the book's figure style; call once a notebook, after its parameters."""
+    """Set the book's figure style, whatever a reader's matplotlibrc says, and in a notebook the format of its figures;
+    call it once, after the parameters."""
+    plt.rcdefaults()  # matplotlib's own settings, and not the reader's: text.usetex, say, needs a LaTeX
+    if "IPython" in sys.modules and sys.modules["IPython"].get_ipython() is not None:
+        from matplotlib_inline.backend_inline import set_matplotlib_formats
+
+        set_matplotlib_formats(FORMAT, metadata={"Date": None})  # a page is the same when nothing in it has changed
     sns.set_theme(
         context="notebook",
         style="ticks",
@@ -36,6 +48,7 @@ def use_style() -> None:
         rc={
             "figure.dpi": 110,
             "savefig.bbox": "tight",
+            "svg.hashsalt": "mlp_lib",
             "axes.spines.top": False,
             "axes.spines.right": False,
             "axes.grid": True,
@@ -79,14 +92,33 @@ def image_grid(images: np.ndarray, labels: Sequence[str], columns: int = 8) -> F
     return figure
 
 
-def shown(table: pd.DataFrame, kind: str = ""):
-    """A table for a page, without index; `kind` is a further class for the style sheet.
+@dataclass(frozen=True)
+class PageTable:
+    """A table as HTML, shown by a notebook that names it last."""
+
+    html: str
+
+    def to_html(self) -> str:
+        return self.html
+
+    def _repr_html_(self) -> str:
+        return self.html
+
+
+def shown(table: pd.DataFrame, kind: str = "", caption: str = "") -> PageTable:
+    """A table for a page, without index, with a caption above it; `kind` is a further class for the style sheet.
 
     Cells break between words where the page is narrow, but never within an interval or at the hyphen of a name.
     """
     words = table.select_dtypes(["object", "string"]).columns
-    style = table.style.hide(axis="index").set_table_attributes(f'class="{f"study-table {kind}".strip()}"')
-    return style.format(_unbroken, subset=list(words))
+    style = Styler(table, cell_ids=False).hide(axis="index")
+    style = style.set_table_attributes(f'class="{f"study-table {kind}".strip()}"').format(_unbroken, subset=list(words))
+    if caption:
+        style = style.set_caption(caption)
+    html = re.sub(r"<style.*?</style>\s*", "", style.to_html(), count=1, flags=re.S)  # it styles nothing
+    html = re.sub(r'<table id="[^"]*"', "<table", html, count=1)  # pandas makes up another id at every call
+    head, rest = html.split("</thead>", 1)
+    return PageTable(re.sub(r"<th\b\s*", '<th scope="col" ', head) + "</thead>" + rest)
 
 
 def _unbroken(cell: object) -> object:

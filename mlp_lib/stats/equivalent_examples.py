@@ -1,7 +1,7 @@
 """Equivalent training examples: how many more examples would have brought as much as a change did.
 
 A model's accuracy over the number of training examples is its learning curve. A change, augmentation say, that lifts
-the accuracy at N examples to what the curve reaches at N' examples does as much as N' / N times the examples. No torch.
+the accuracy at N examples to what the curve reaches at N' examples does as much as N' / N times the examples.
 """
 
 from typing import NamedTuple

@@ -16,7 +16,7 @@ import yaml
 from nbformat.v4 import new_code_cell, new_notebook
 
 import mlp_lib
-from mlp_lib.book import build
+from mlp_lib.book import build, finish
 from mlp_lib.chapters import claims
 from mlp_lib.chapters.registry import RULE_CHANGES
 from mlp_lib.errors import UserError
@@ -108,7 +108,7 @@ def test_only_a_clone_from_github_has_an_address_and_a_colab_button(tmp_path, or
 @pytest.mark.parametrize("address", ["https://github.com/someone/study", None])
 def test_the_cell_for_colab_clones_the_repository_that_the_book_was_built_from(tmp_path, monkeypatch, address):
     monkeypatch.setattr(build, "repository_address", lambda root: address)
-    monkeypatch.setattr(build.reference, "write", lambda folder: None)
+    monkeypatch.setattr(build.reference, "write", lambda folder, address: None)
     page = (build.stage(ROOT, tmp_path / "src") / "book" / "reexecute.md").read_text()
     assert f"!git clone --quiet --depth 1 {address or 'ADDRESS'} scaling-mlps" in page
 
@@ -126,6 +126,18 @@ def test_a_folder_that_no_build_made_is_not_emptied(tmp_path):
     with pytest.raises(UserError, match="not made by a book build"):
         build.build(out=tmp_path)
     assert (tmp_path / "thesis.tex").read_text() == "years of work"
+
+
+def test_a_measurement_that_took_minutes_outlives_the_next_build(tmp_path):
+    build._empty(tmp_path / "_build")
+    for name in ("bench.json", "build.log", "html/index.html", "src/book/old.md"):
+        path = tmp_path / "_build" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("{}")
+    (tmp_path / "_build" / "link").symlink_to(tmp_path)
+    build._empty(tmp_path / "_build")
+    assert sorted(path.name for path in (tmp_path / "_build").iterdir()) == [build.MARKER, "bench.json"]
+    assert tmp_path.is_dir()
 
 
 # --- execution
@@ -210,6 +222,19 @@ def test_a_shared_link_has_the_pages_description_and_an_image_where_the_reposito
     assert (ROOT / "book" / "_static" / "social-card.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_pages_are_mended_where_ids_repeat_and_heads_have_no_scope(tmp_path):
+    body = '<section id="{0}-content"><p>{0}</p></section>'
+    text = body.format("exercise") * 2 + body.format("solution") + '<section id="mine"></section>'
+    table = '<table class="docutils"><thead><tr><th class="head"><p>a</p></th></tr></thead></table>'
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "page.html").write_text(text + table)
+    for _ in range(2):  # a second time changes nothing
+        finish.mend(tmp_path)
+        mended = (tmp_path / "sub" / "page.html").read_text()
+        assert re.findall(r'id="([^"]*)"', mended) == ["mine"] and mended.count("<p>exercise</p>") == 2
+        assert mended.count('<th scope="col" class="head">') == mended.count('<table tabindex="0"') == 1
+
+
 def test_a_warning_fails_the_build_and_names_the_log(tmp_path, capsys):
     src = tmp_path / "src"
     src.mkdir()
@@ -242,6 +267,7 @@ def test_claims_are_a_table_or_json_and_train_nothing(tmp_path):
         "scale",
         "chapter",
         "parts",
+        "checks",
     }
     assert all(set(entry) == names for entry in listed)
     assert {(entry["verdict"], entry["estimate"], entry["n"]) for entry in listed} == {("not tested", None, 0)}
@@ -336,6 +362,22 @@ def test_book_holds_no_path_of_the_machine_that_built_it(html, pages):
 
 
 @pytest.mark.slow
+def test_no_id_stands_twice_and_no_page_is_heavy(html, pages):
+    for path in pages:
+        ids = re.findall(r'<[^>]* id="([^"]+)"', path.read_text(encoding="utf-8"))
+        assert not {name for name in ids if ids.count(name) > 1}, path.name
+        images = {src for src, _ in pages[path].images if not remote(src)}
+        own = [path, *((path.parent / unquote(src)).resolve() for src in images if not src.startswith("data:"))]
+        assert sum(file.stat().st_size for file in own) <= 3e6, f"{path.name} weighs more than 3 MB"
+
+
+@pytest.mark.slow
+def test_no_file_name_is_taken_for_an_address(pages):
+    links = {link for page in pages.values() for link in page.links}
+    assert not {link for link in links if re.fullmatch(r"https?://[\w.-]+\.(py|md|json)/?", link)}
+
+
+@pytest.mark.slow
 def test_every_image_is_described_in_words(pages):
     images = [(path.name, src, alt) for path, page in pages.items() for src, alt in page.images]
     assert len(images) >= 5  # quickstart and the first chapter
@@ -377,7 +419,9 @@ def test_download_button_gives_the_notebook_of_the_repository(html, pages):
 
 @pytest.mark.slow
 def test_reference_pages_have_an_anchor_for_every_function(html, pages):
-    assert {"mlp_lib.stats.t_interval", "mlp_lib.runs.Run.key"} <= pages[html / "book" / "api.html"].anchors
+    assert {"mlp_lib.stats.intervals.t_interval", "mlp_lib.records.run.Run.key"} <= pages[
+        html / "book" / "api.html"
+    ].anchors
     assert {"train", "claims"} <= pages[html / "book" / "cli.html"].anchors
     assert "the-entries-of-a-record" in pages[html / "book" / "schema.html"].anchors
 

@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import re
 import subprocess
 import sys
 
@@ -86,6 +87,13 @@ def test_signatures_are_those_of_the_source():
     page = reference.api()
     assert "{py:function} t_interval(values: Sequence[float], level: float=0.95) -> Estimate" in page
     assert "{py:property} key\n" in page and "{py:method} but(**changes: Any)" in page  # without self
+
+
+def test_every_name_links_to_its_lines_where_the_repository_has_an_address():
+    page = reference.api(address="https://github.com/someone/study")
+    path, line = re.search(r"t_interval\(.*?blob/main/([\w/.]+)#L(\d+)", page, re.S).groups()
+    assert (ROOT / path).read_text(encoding="utf-8").splitlines()[int(line) - 1].startswith("def t_interval(")
+    assert "https://" not in reference.api() and "Source: `mlp_lib/stats/intervals.py`" in reference.api()
 
 
 def test_docstrings_stay_what_they_are():

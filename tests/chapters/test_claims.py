@@ -4,6 +4,7 @@ import datetime
 import json
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -21,16 +22,17 @@ from mlp_lib.chapters.claims import (
     paper_claims,
     paper_table,
     summary,
+    table_of_checks,
     table_of_verdicts,
 )
 from mlp_lib.chapters.from_scratch import study as rq1
 from mlp_lib.chapters.registry import RULE_CHANGES
-from mlp_lib.chapters.rule import Rule
+from mlp_lib.chapters.rule import Rule, Shown
 from mlp_lib.errors import UserError
 from mlp_lib.paths import REPOSITORY
 from mlp_lib.records.architectures import family_of
 from mlp_lib.records.store import Store
-from mlp_lib.stats.intervals import Estimate
+from mlp_lib.stats.intervals import Estimate, t_interval
 
 DIVERGED = None
 
@@ -355,3 +357,34 @@ def test_a_preset_that_a_study_does_not_have_leaves_its_claims_untested(tmp_path
 def test_a_mistyped_preset_is_not_a_book_of_untested_claims(tmp_path):
     with pytest.raises(UserError, match="unknown preset 'lapto'; there are: auto, smoke, laptop"):
         judge_all(Store(tmp_path), "lapto")
+
+
+def test_checks_and_a_companion_stand_beside_the_word_wherever_it_stands(monkeypatch):
+    """One check holds, one refutes, one has no seeds: the companion judges rows of its own by the same machinery."""
+
+    def parts(frame):
+        return {"gain": t_interval(frame["gain"])}
+
+    checks = {"a": t_interval([1.0, 1.1]), "b": t_interval([-1.0, -1.1]), "c": t_interval([])}
+    second = Rule("Other rows.", "page", parts, 0.0, reads=lambda results: results.other, name="by other rows")
+    rule = Rule("These rows.", "page", parts, 0.0, checks=lambda shown: checks, companion=second)
+    monkeypatch.setitem(RULES, 4, rule)
+    paper_claims.cache_clear()
+    rows = frame_of({("B-MLP", False): [50.0, 51.0, 52.0]})
+    results = SimpleNamespace(frame=rows.assign(gain=[1.0, 1.1, 0.9]), other=rows.assign(gain=[-1.0, -1.1, -0.9]))
+    try:
+        alone, both = judge(4, results.frame), judge(4, results.frame, Shown(results))
+        assert (alone.verdict, alone.beside, alone.companion) == ("supported", "", None)
+        assert (both.verdict, both.companion.verdict) == ("supported", "not supported")
+        assert both.beside == "held in 1 of 2 checks; by other rows: not supported"
+        assert overview([both])["beside"][0] == both.beside
+        table = table_of_verdicts([both])
+        assert table["verdict"].tolist() == ["supported, held in 1 of 2 checks", "not supported"]
+        assert table["rule"].tolist() == ["These rows.", "by other rows: Other rows."]
+        assert table_of_checks(both)["speaks"].tolist() == ["for the claim", "against it", ""]
+        plain = json.loads(json.dumps(summary(both)))
+        assert (plain["checks"]["held"], plain["checks"]["of"], plain["checks"]["each"]["c"]["n"]) == (1, 2, 0)
+        assert plain["companion"]["verdict"] == "not supported" and plain["companion"]["parts"]["gain"]["n"] == 3
+    finally:
+        monkeypatch.undo()
+        paper_claims.cache_clear()

@@ -1,7 +1,7 @@
 """Images, models and networks before and after a fixed permutation of the pixels: what chapter rq1-permutation draws.
 
 Frames have one row a run, with `family`, `model` and `permuted`. Filled and solid stand for images as they are, hollow
-and dashed for permuted ones. No torch.
+and dashed for permuted ones.
 """
 
 from collections.abc import Mapping, Sequence
@@ -38,7 +38,7 @@ def before_and_after(images: np.ndarray, labels: Sequence[str], order: np.ndarra
 
 
 def drift(panels: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
-    """How far a network and its counterpart come apart (`mlp_lib.permutation.apart`) over steps, logarithmic.
+    """How far a network and its counterpart come apart (`measures.permuted_twin.apart`) over steps, logarithmic.
 
     panels: optimiser -> family -> one value a step, from before the first. Zero is drawn at the rounding of float64.
     """

@@ -1,4 +1,4 @@
-"""What one changed setting does to an MLP: a figure and a table of differences paired by seed. No torch."""
+"""What one changed setting does to an MLP: a figure and a table of differences paired by seed."""
 
 import matplotlib.pyplot as plt
 import pandas as pd
