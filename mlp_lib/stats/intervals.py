@@ -59,6 +59,35 @@ def paired_difference(first, second, level: float = 0.95) -> Estimate:
     return t_interval(_paired(first, second), level)
 
 
+def unpaired_difference(first, second, level: float = 0.95) -> Estimate:
+    """Welch's t-interval of the mean of first minus that of second, as if no seed of one belonged to a seed of the
+    other; `n` is the smaller of the two numbers of values. Both are pandas Series; missing values are left out.
+
+    Beside `paired_difference` it shows what the pairing does: pairing is justified where the seeds share something
+    (order of the images, draws of the augmentation, initial weights), so that both rise and fall together.
+    """
+    first, second = first.dropna(), second.dropna()
+    n = min(len(first), len(second))
+    if n == 0:
+        return Estimate(float("nan"), None, 0, level)
+    mean = float(first.mean() - second.mean())
+    if n == 1:
+        return Estimate(mean, None, 1, level)
+    one, other = (values.var(ddof=1) / len(values) for values in (first, second))
+    error = float(np.sqrt(one + other))
+    if error == 0:
+        return Estimate(mean, (mean, mean), n, level)
+    freedom = (one + other) ** 2 / (one**2 / (len(first) - 1) + other**2 / (len(second) - 1))
+    half = float(stats.t.ppf(0.5 + level / 2, freedom)) * error
+    return Estimate(mean, (mean - half, mean + half), n, level)
+
+
+def minus(estimate: Estimate, amount: float) -> Estimate:
+    """The estimate with a constant taken off: how far it lies above that amount."""
+    ends = estimate.interval and (estimate.interval[0] - amount, estimate.interval[1] - amount)
+    return estimate._replace(mean=estimate.mean - amount, interval=ends)
+
+
 def paired_ratio(first, second) -> Estimate:
     """Geometric mean of first / second over the seeds that both have, with the t-interval of the logarithms. Both are
     pandas Series of positive values indexed by seed."""
