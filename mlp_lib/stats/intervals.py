@@ -59,6 +59,26 @@ def paired_difference(first, second, level: float = 0.95) -> Estimate:
     return t_interval(_paired(first, second), level)
 
 
+def unpaired_difference(first, second, level: float = 0.95) -> Estimate:
+    """Welch's t-interval of the mean of first minus that of second, two samples that share nothing by seed.
+
+    `n` is the size of the smaller. No interval where either has fewer than two values.
+    """
+    first, second = (np.asarray(list(values), float) for values in (first, second))
+    n = min(len(first), len(second))
+    if n == 0:
+        return Estimate(float("nan"), None, 0, level)
+    mean = float(first.mean() - second.mean())
+    if n == 1:
+        return Estimate(mean, None, 1, level)
+    squares = [values.var(ddof=1) / len(values) for values in (first, second)]  # of the two standard errors
+    if sum(squares) == 0:
+        return Estimate(mean, (mean, mean), n, level)
+    freedom = sum(squares) ** 2 / sum(q**2 / (len(v) - 1) for q, v in zip(squares, (first, second), strict=True))
+    half = float(stats.t.ppf(0.5 + level / 2, freedom) * np.sqrt(sum(squares)))
+    return Estimate(mean, (mean - half, mean + half), n, level)
+
+
 def paired_ratio(first, second) -> Estimate:
     """Geometric mean of first / second over the seeds that both have, with the t-interval of the logarithms. Both are
     pandas Series of positive values indexed by seed."""
