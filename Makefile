@@ -1,7 +1,7 @@
 # `make book` and `make test` are all a fresh clone needs: both first fill .venv from requirements.lock.
 # Nothing here depends on an activated environment. Needs Python 3.11 or newer, git and make.
 .DEFAULT_GOAL := help
-.PHONY: help env book serve test bench lint readme lock clean
+.PHONY: help env book serve test fuzz bench lint readme lock clean
 
 PRESET ?= auto
 PORT   ?= 8000
@@ -33,6 +33,9 @@ serve: env ## show the built book in a browser, on this machine only (PORT=8000)
 
 test: env ## run the tests (ARGS="-m 'not slow'" for the quick ones)
 	@$(BIN)/python -m pytest $(ARGS)
+
+fuzz: env ## look for a traceback with inputs made up at random, 2 minutes (ARGS="--minutes 60 --seed 7")
+	@$(BIN)/python tests/fuzz.py $(ARGS)
 
 bench: env ## measure speed and memory on an idle machine, 3 minutes (ARGS=--check: fail when a promise is missed)
 	@$(BIN)/python -m mlp_lib bench $(ARGS)

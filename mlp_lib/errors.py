@@ -9,8 +9,18 @@ class UserError(ValueError):
         return [f"UserError: {self}"]
 
 
-class Busy(UserError):
+class _OfRun(UserError):
+    def __init__(self, message: str, key: str | None = None):
+        super().__init__(message)
+        self.key = key  # of the run that it is about
+
+
+class Busy(_OfRun):
     """Another process is at it: nothing is wrong, and there is nothing to do but to wait for it."""
+
+
+class CannotRun(_OfRun):
+    """What the run starts from diverged and left no weights: it has no result, and never will have one."""
 
 
 class NotMeasurable(UserError):

@@ -1,5 +1,8 @@
 """Skips what needs CIFAR where it is not at hand, and says how to get it; a folder of images for one test."""
 
+import subprocess
+from pathlib import Path
+
 import pytest
 
 from mlp_lib.datasets import data_root
@@ -26,3 +29,20 @@ def root(tmp_path, monkeypatch):
     monkeypatch.setenv("MLP_LIB_DATA", str(tmp_path))
     forget()
     return tmp_path
+
+
+@pytest.fixture
+def open_root(monkeypatch):
+    """The same, in a folder that every user may read and write: pytest's own belong to the one who runs the tests."""
+    import shutil
+    import tempfile
+
+    from helpers import forget
+
+    folder = Path(tempfile.mkdtemp()).resolve()
+    folder.chmod(0o777)
+    monkeypatch.setenv("MLP_LIB_DATA", str(folder))
+    forget()
+    yield folder
+    subprocess.run(["chmod", "-R", "u+rwX", str(folder)], check=False)
+    shutil.rmtree(folder, ignore_errors=True)

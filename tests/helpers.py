@@ -1,6 +1,8 @@
 """What several test files share."""
 
 import io
+import os
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -8,9 +10,10 @@ import safetensors.torch
 import torch
 from PIL import Image
 
-from mlp_lib.datasets import own, sets
+from mlp_lib.datasets import folders, npz, sets
 from mlp_lib.records.record import Record
 from mlp_lib.records.run import Run, make_run
+from mlp_lib.training import loaders
 from mlp_lib.training.how import How
 
 HOW = How("cpu", "fp32", threads=1)
@@ -76,8 +79,9 @@ def record_of(run: Run, **changes) -> Record:
 def forget():
     """As a new process would start: nothing kept in memory."""
     sets._load.cache_clear()
-    own._listing.cache_clear()
-    own._npz_parts.cache_clear()
+    folders.listing.cache_clear()
+    npz.read_parts.cache_clear()
+    loaders._load_data.cache_clear()
 
 
 def one_line(error) -> str:
@@ -94,3 +98,26 @@ def encoded(image: Image.Image, kind: str) -> bytes:
     raw = io.BytesIO()
     image.save(raw, kind)
     return raw.getvalue()
+
+
+@contextmanager
+def nobody():
+    """Without the rights of the super-user inside, so that permissions count in a container too."""
+    if os.getuid() != 0:
+        yield
+        return
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+def image_tree(folder: Path, classes=("a", "b"), parts=("train", "test"), count=2, side=8) -> Path:
+    """Folders of small PNG files, one a class in each part."""
+    for part in parts:
+        for label, name in enumerate(classes):
+            (folder / part / name).mkdir(parents=True, exist_ok=True)
+            for i in range(count):
+                picture(100 * label + i + 7 * len(part), (side, side)).save(folder / part / name / f"{i}.png")
+    return folder

@@ -274,7 +274,7 @@ def test_ctrl_c_pauses_and_the_same_command_completes(command, tmp_path):
             time.sleep(0.02)
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=120)
-    assert process.returncode == 75, err
+    assert process.returncode == 130, err
     assert last(out)["status"] == "paused" and err == ""
     assert (store.weights / f"{RUN.key}.checkpoint").exists() and not list(store)
     code, out, _ = command(*arguments)

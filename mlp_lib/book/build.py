@@ -5,6 +5,7 @@ Every build starts from an empty folder, so a page can never show a number that 
     out/runs     records of the notebooks that train while the book is built
     out/html     the book
     out/build.log
+A measurement by `make bench`, which lies in the same folder, is left there.
 """
 
 import contextlib
@@ -23,12 +24,15 @@ from mlp_lib.book import finish, reference
 from mlp_lib.chapters.registry import STUDIES
 from mlp_lib.chapters.study import SIZES
 from mlp_lib.errors import UserError
-from mlp_lib.paths import REPOSITORY
+from mlp_lib.paths import REPOSITORY, user_path
 from mlp_lib.sweeps.process import environment
 
 ROOT = REPOSITORY
 # Left in every folder a build made; without it a folder is somebody else's and is never emptied.
 MARKER = ".mlp_lib_book"
+# What `make bench` puts into the same folder; it is of no page, and takes minutes to measure.
+KEPT = ("bench.json", "bench.json.part")
+SOURCES = ("book", "notebooks", "mlp_lib", "data", "tests", "benchmarks", ".git", ".github", ".ci", ".venv")
 INJECTED = "injected-parameters"
 CLONE = "git clone --quiet --depth 1 "  # in the cell for Colab; what follows it is known to a build only
 GITHUB = re.compile(r"(?:https://(?:[^@/]+@)?|ssh://git@|git@)github\.com[:/]([\w.-]+)/([\w.-]+?)(?:\.git)?/?")
@@ -48,8 +52,8 @@ def build(preset: str = "auto", out: Path | None = None, train: bool = False) ->
     _need("papermill", "jupyter_book")
     if preset not in ("auto", *SIZES):  # before anything of the last book is deleted
         raise UserError(f"unknown preset {preset!r}; there are: auto, {', '.join(SIZES)}")
-    out = Path(out) if out is not None else ROOT / "_build"
-    out = out.resolve()
+    out = user_path(out, "--out").resolve() if out is not None else ROOT / "_build"
+    _check_outside(out)
     pages = toc_pages(ROOT)
     _empty(out)
     src = stage(ROOT, out / "src")
@@ -266,8 +270,16 @@ def _own_metadata(notebook: Path) -> dict:
     return nbformat.read(notebook, as_version=4).metadata.get("mlp_lib", {})
 
 
+def _check_outside(out: Path) -> None:
+    """Raises UserError for a folder in which a build would copy, or delete, what it is made from."""
+    if ROOT.resolve().is_relative_to(out):
+        raise UserError(f"{out} holds the sources of the book; name a folder that is empty or new, such as _build")
+    if out.is_relative_to(ROOT.resolve()) and out.relative_to(ROOT.resolve()).parts[0] in SOURCES:
+        raise UserError(f"{out} is inside the sources, which a build copies; name a folder outside, such as _build")
+
+
 def _empty(out: Path) -> None:
-    """Make `out` an empty folder, refusing to delete anything that a build did not make."""
+    """Make `out` an empty folder but for `KEPT`, refusing to delete anything that a build did not make."""
     if out.exists() and not out.is_dir():
         raise UserError(f"{out} is a file: name a folder for the book")
     ours = out == ROOT / "_build" or (out / MARKER).exists()
@@ -275,9 +287,11 @@ def _empty(out: Path) -> None:
         raise UserError(
             f"{out} is not empty and was not made by a book build: name another folder, or empty it yourself"
         )
-    if out.is_dir():
-        shutil.rmtree(out)
-    out.mkdir(parents=True)
+    out.mkdir(parents=True, exist_ok=True)
+    for path in out.iterdir():
+        if path.name in KEPT:
+            continue
+        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
     (out / MARKER).touch()
 
 

@@ -188,12 +188,15 @@ def judge_all(store: Store | None = None, preset: str = "auto") -> list[Verdict]
 
 
 def shown_of(study: Study, results: Any, store: Store, others: bool = True) -> Shown:
-    """Results with, on demand and where `others` are wanted, the recorded results of the study's other sizes."""
+    """Results with, on demand and where `others` are wanted, the recorded results of the study's other sizes and data
+    sets."""
 
     @cache
-    def at(size: str) -> Any:
-        known = others and size in study.presets
-        return planning.recorded(study, study.presets[size], store) if known else None
+    def at(size: str, **changes: Any) -> Any:
+        if not others or size not in study.presets:
+            return None
+        preset = study.resolve(size, **changes) if changes else study.presets[size]
+        return planning.recorded(study, preset, store)
 
     return Shown(results, at)
 

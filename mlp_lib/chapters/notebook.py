@@ -4,9 +4,10 @@ chapter = open_chapter("rq1", globals())    # everything that papermill injected
 results = chapter.results()                 # from records; with train=True, what is missing is trained first
 """
 
+import ast
 import json
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from types import ModuleType
@@ -24,6 +25,7 @@ from mlp_lib.sweeps import costs
 
 # Names that a kernel puts into a notebook before its first cell.
 _KERNEL_NAMES = {"In", "Out", "exit", "quit", "open", "get_ipython"}
+_PARAMETERS = "# Parameters"  # how the parameters cell of every notebook, and papermill's, begin
 
 
 @dataclass(frozen=True)
@@ -151,17 +153,37 @@ def _written(value: Any) -> str:
     return json.dumps(value)
 
 
-def notebook_values(namespace: dict[str, Any]) -> dict[str, Any]:
-    """What the parameters cell, and papermill after it, put into a notebook's `globals()`.
+def notebook_values(namespace: dict[str, Any], known: Iterable[str] = ()) -> dict[str, Any]:
+    """What the parameters cell, papermill after it, and a reader's own cells put into a notebook's `globals()`.
 
-    Every public name that is neither a module, a function, a class nor the kernel's own counts, so that a parameter
-    which papermill injected without the chapter knowing it is found, and refused, instead of ignored.
+    Of the first two every public name counts, so that a parameter which papermill injected without the chapter knowing
+    it is found, and refused, instead of ignored; of other cells those that the chapter knows. What the kernel's
+    start-up files define does not. Where no cells are known, as in a script made from a notebook, every name counts
+    that is neither a module, a function, a class nor the kernel's own.
     """
-    return {
+    public = {
         k: v
         for k, v in namespace.items()
         if not k.startswith("_") and k not in _KERNEL_NAMES and not isinstance(v, ModuleType) and not callable(v)
     }
+    cells = [cell for cell in namespace.get("In") or () if isinstance(cell, str) and cell.strip()]
+    if not cells:
+        return public
+    of_parameters = {name for cell in cells if cell.lstrip().startswith(_PARAMETERS) for name in _assigned(cell)}
+    elsewhere = {name for cell in cells for name in _assigned(cell)} & {*known}
+    return {name: value for name, value in public.items() if name in of_parameters | elsewhere}
+
+
+def _assigned(cell: str) -> set[str]:
+    """Names that a cell's own statements assign, not those of the functions and classes in it; magics are left out."""
+    lines = ["" if line.lstrip().startswith(("%", "!")) else line for line in cell.splitlines()]
+    try:
+        statements = ast.parse("\n".join(lines)).body
+    except (SyntaxError, ValueError, RecursionError):  # the kernel has said so
+        return set()
+    plain = [s for s in statements if not isinstance(s, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)]
+    nodes = (node for statement in plain for node in ast.walk(statement))
+    return {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
 
 
 def check_parameters(namespace: dict[str, Any], **kinds: type) -> Parameters:
@@ -170,7 +192,8 @@ def check_parameters(namespace: dict[str, Any], **kinds: type) -> Parameters:
     Raises UserError: one line that names the parameter and what it may be.
     """
     own = {name: (kind, ...) for name, kind in kinds.items()}
-    return validated(create_model("NotebookParameters", __base__=Parameters, **own), notebook_values(namespace))
+    model = create_model("NotebookParameters", __base__=Parameters, **own)
+    return validated(model, notebook_values(namespace, model.model_fields))
 
 
 def open_chapter(name: str, namespace: dict[str, Any], store: Store | None = None) -> Chapter:
@@ -179,7 +202,7 @@ def open_chapter(name: str, namespace: dict[str, Any], store: Store | None = Non
     Says so where `auto` finds no records for the reader's changes and takes a small preset. Raises UserError: one line.
     """
     study = registry.study(name)
-    parameters = validated(study.parameters, notebook_values(namespace))
+    parameters = validated(study.parameters, notebook_values(namespace, study.parameters.model_fields))
     store = store or Store()
     preset = planning.pick_preset(study, parameters.preset, store, **parameters.changes)
     chapter = Chapter(study, parameters, preset, store)

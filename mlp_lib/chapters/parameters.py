@@ -70,7 +70,8 @@ def preset_with(presets: dict[str, Any], name: str, changes: dict[str, Any]) -> 
             raise UserError(f"{field}={list(value)} names a value twice; name each once")
         if field.endswith("seeds") and isinstance(value, tuple | list) and {*TUNING_SEEDS} & {*value}:
             raise UserError(f"{field}: {TUNING_SEED} is the seed by which learning rates are chosen; report fresh ones")
-    if changes.get("dataset", getattr(chosen, "dataset", None)) != getattr(chosen, "dataset", None):
+    own = getattr(chosen, "dataset", None)
+    if "subset" in known and changes.get("dataset", own) != own:
         changes.setdefault("subset", None)
     return replace(chosen, **changes)
 

@@ -1,6 +1,8 @@
 """What a study would train, what it reads, and which size of it a page shows."""
 
+import itertools
 import os
+import sys
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
@@ -10,20 +12,22 @@ import pandas as pd
 
 from mlp_lib.chapters.study import SIZES, Study
 from mlp_lib.errors import UserError
-from mlp_lib.records.record import FINISHED
+from mlp_lib.records.record import CANNOT_RUN, FINISHED
 from mlp_lib.records.run import Run, with_parents
 from mlp_lib.records.store import Store
 from mlp_lib.sweeps import costs
 
 T = TypeVar("T")
-DONE, NOT_RUN, TO_MEASURE, AGAIN = STATES = ("done", "not run", "to be measured", "to be trained again")
+DONE, NOT_RUN, TO_MEASURE, AGAIN = ("done", "not run", "to be measured", "to be trained again")
+STATES = (DONE, NOT_RUN, TO_MEASURE, AGAIN, CANNOT_RUN)
 
 
 class Plan(NamedTuple):
     """What a study would train: its runs in order, the state of each, and the FLOPs of its training.
 
     States are of `STATES`. Recorded runs that lack a measure are to be measured, which costs no training, where their
-    weights are kept, and otherwise to be trained again, as are those that a missing run starts from.
+    weights are kept, and otherwise to be trained again, as are those that a missing run starts from. What starts from
+    a run that diverged cannot run.
     """
 
     runs: list[Run]
@@ -33,6 +37,11 @@ class Plan(NamedTuple):
     @property
     def done(self) -> list[bool]:
         return [state == DONE for state in self.states]
+
+    @property
+    def open(self) -> bool:
+        """Whether anything is left that can be done."""
+        return any(state not in (DONE, CANNOT_RUN) for state in self.states)
 
     @property
     def to_train(self) -> list[tuple[Run, int]]:
@@ -90,8 +99,9 @@ def training(store: Store, measures: tuple[str, ...], **options: Any):
         train = train and not stopped and (left is None or left > 0)
         wanted = default if measures is None else measures
         frame = full(runs, wanted, store=store, train=train, budget_minutes=left, **options)
-        unfinished = not frame["status"].isin(FINISHED).all() or any(to_train_again(run, store, wanted) for run in runs)
-        stopped = stopped or (train and unfinished)
+        settled = frame["status"].isin((*FINISHED, CANNOT_RUN)).all()
+        unfinished = not settled or any(to_train_again(run, store, wanted) for run in runs)
+        stopped = stopped or (train and unfinished) or frame.attrs.get("stopped", False)
         return frame
 
     return ensure
@@ -121,11 +131,15 @@ def _plan(study: Study, preset: Any, store: Store) -> Plan:
     def state(run: Run) -> str:
         if run.key in todo:
             return AGAIN if store.has(run) else NOT_RUN
+        if not store.has(run) and store.blocked_by(run):
+            return CANNOT_RUN
         return TO_MEASURE if run.key in unmeasured else DONE
 
     study.collect(preset, ensure)
     runs = [run for key, run in with_parents(asked.values()).items() if key in asked or key in todo]
-    flops_of = costs.recorded(store)
+    # The costs of networks that have not been trained stand in other records, or are counted where torch is there.
+    others = () if "torch" in sys.modules else store
+    flops_of = costs.recorded(itertools.chain((r for run in runs for r in store.replicates(run)), others))
     return Plan(runs, [state(run) for run in runs], [flops_of(run) for run in runs])
 
 

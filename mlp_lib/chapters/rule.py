@@ -19,10 +19,11 @@ MIN_SEEDS = 3  # fewer seeds give numbers, not verdicts
 @dataclass(frozen=True)
 class Shown:
     """What a rule's checks are read from: the results that it judges, and recorded results of the same study's other
-    sizes. `at(size)` is None where the study has no such size, or the reader has changed what is trained."""
+    sizes and data sets. `at(size, **changes)`, with changes of the preset as a reader makes them, is None where the
+    study has no such size, or the reader has changed what is trained."""
 
     results: Any
-    at: Callable[[str], Any] = lambda size: None
+    at: Callable[..., Any] = lambda size, **changes: None
 
 
 @dataclass(frozen=True)

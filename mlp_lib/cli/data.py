@@ -1,5 +1,6 @@
 """`fetch`, `merge`: bring images and records here."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -7,6 +8,7 @@ import typer
 
 from mlp_lib.cli.app import app
 from mlp_lib.errors import UserError
+from mlp_lib.paths import user_path
 
 
 @app.command()
@@ -35,7 +37,8 @@ def merge(
     from mlp_lib.records import merge as merge_module
     from mlp_lib.records.store import Store
 
-    if not source.exists():
+    source = user_path(source, "the folder of records")
+    if not os.path.exists(source):
         raise UserError(f"{source} does not exist; give the folder that --out named")
     written, known = merge_module.merge(source, Store(out))
     typer.echo(f"{len(written)} records added, {known} known already")

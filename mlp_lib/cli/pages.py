@@ -34,13 +34,13 @@ def bench(
     check: Annotated[bool, typer.Option("--check", help="exit code 1 when a promise is missed")] = False,
 ) -> None:
     """Measure speed and memory beside what a user would pick instead, as ratios. For an idle machine, in a checkout."""
-    from mlp_lib.paths import REPOSITORY
+    from mlp_lib.paths import REPOSITORY, user_path
 
     if not (REPOSITORY / "benchmarks").is_dir():
         raise UserError(f"benchmarks/ is not in {REPOSITORY}; bench runs in a checkout of the project, not installed")
     sys.path.insert(0, str(REPOSITORY))
     from benchmarks.suite import run
 
-    _, kept = run(size, out, say=typer.echo)
+    _, kept = run(size, user_path(out, "--out"), say=typer.echo)
     if check and not kept:
         raise typer.Exit(1)

@@ -5,11 +5,14 @@ from typing import Annotated, Any
 
 import typer
 
-from mlp_lib.cli.app import PAUSED, Budget, Device, Json, Out, Precision, app, last_line
+from mlp_lib.cli.app import Budget, Device, Json, Out, Paused, Precision, app, last_line
 from mlp_lib.errors import UserError
+from mlp_lib.machine import check_count
 
 # Written out, and held to `registry.STUDIES` by a test: importing the studies would double the time that --help takes.
-STUDY_NAMES = "rq1, rq1-settings, rq1-controls, rq1-permutation, rq2-augmentation, rq2-batch-size"
+STUDY_NAMES = (
+    "rq1, rq1-settings, rq1-controls, rq1-permutation, rq2-augmentation, rq2-batch-size, rq3-laws, rq4-allocation"
+)
 
 
 @app.command()
@@ -48,6 +51,8 @@ def study(
     from mlp_lib.training.how import How, check_precision
 
     check_precision(precision)
+    for name_of_count, count in (("workers", workers), ("threads", threads), ("together", together)):
+        check_count(count, name_of_count)
     module, store = registry.study(name), Store(out)
     given = assignments(changes or [])
     if common := sorted({*given} & {*Parameters.model_fields}):
@@ -77,13 +82,18 @@ def study(
         budget_minutes=None if time_budget is None else time_budget / 60,
     )
     results = module.collect(chosen, ensure)
-    done = results.complete and all(planning.plan(module, chosen, store).done)  # measured too, as far as that goes
+    plan = planning.plan(module, chosen, store)  # measured too, as far as that goes
+    cannot = plan.states.count(planning.CANNOT_RUN)
+    done = not plan.open and (results.complete or cannot > 0)
+    state = "complete" if done else "not complete; the same command goes on"
+    if done and cannot:
+        state = f"complete, but for {cannot} runs that cannot run: what they start from diverged"
     typer.echo(_table(results.frame))
-    typer.echo(f"{'complete' if done else 'not complete; the same command goes on'}: records in {store.folder}")
+    typer.echo(f"{state}: records in {store.folder}")
     counts = results.frame["status"].value_counts().to_dict()
     last_line(as_json, status="ok" if done else "paused", counts=counts, record=str(store.folder))
     if not done:
-        raise typer.Exit(PAUSED)
+        raise Paused
 
 
 def assignments(texts: list[str]) -> dict[str, Any]:
@@ -95,18 +105,17 @@ def assignments(texts: list[str]) -> dict[str, Any]:
             raise UserError(f"--set {text!r}: write NAME=VALUE, for example --set dataset=cifar100")
         try:
             values[name.strip()] = json.loads(value)
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):
             values[name.strip()] = value.strip()
     return values
 
 
 def _print_plan(plan, how, workers: int | None) -> float:
     """The plan as a table; minutes on this machine at rates measured now."""
-    import os
-
     import pandas as pd
 
     from mlp_lib.chapters import planning
+    from mlp_lib.machine import usable_cores
     from mlp_lib.sweeps import costs
     from mlp_lib.sweeps.workers import processes_for
     from mlp_lib.training.how import pick_device
@@ -114,7 +123,7 @@ def _print_plan(plan, how, workers: int | None) -> float:
     todo = [run for run, _ in plan.to_train]
     if workers is None:
         workers = processes_for(len(todo), pick_device(how.device).type == "cpu")
-    threads = how.threads or max(1, (os.cpu_count() or 1) // workers)
+    threads = how.threads or max(1, usable_cores() // workers)
     seconds = costs.measured_seconds(todo, how._replace(threads=threads))
     rows = [
         {

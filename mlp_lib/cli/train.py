@@ -8,8 +8,10 @@ from typing import Annotated, Any
 
 import typer
 
-from mlp_lib.cli.app import PAUSED, Budget, Device, Json, Out, Precision, app, last_line
+from mlp_lib.cli.app import Budget, Device, Json, Out, Paused, Precision, app, last_line
 from mlp_lib.errors import UserError
+from mlp_lib.machine import check_count
+from mlp_lib.output import Unfailing
 from mlp_lib.records.run import Run, make_run
 
 
@@ -41,7 +43,7 @@ def _with_run_options(command):
         if "init" in given:
             try:
                 given["init"] = json.loads(given["init"])
-            except json.JSONDecodeError as error:
+            except (ValueError, RecursionError) as error:
                 raise UserError(f"init is not JSON: {error}") from None
         return command(run_fields=given, **values)
 
@@ -67,23 +69,26 @@ def train(
     retrain: Annotated[bool, typer.Option(help="train even when there is a record; a replicate is kept")] = False,
 ) -> None:
     """Train one run and keep its record. A killed or stopped run goes on where it was."""
+    from mlp_lib.records.same_images import check_images
     from mlp_lib.records.store import Store
 
+    check_count(threads, "threads")
     if not {"epochs", "steps"} & run_fields.keys():
         raise UserError("give --epochs or --steps, for example --epochs 20")
     run = make_run(**run_fields)
     store = Store(out)
+    check_images([run], store)  # a record of other images under this name is not this run's either
     if retrain or not store.has(run):
         result = _train_here(run, store, device, precision, threads, accumulate, measure, time_budget)
         if result.record is None:
             typer.echo(f"stopped at step {result.step} of {run.total_steps}; the same command goes on from there")
             last_line(as_json, status="paused", key=run.key, record=None, metrics={})
-            raise typer.Exit(PAUSED)
+            raise Paused
         record, path = result.record, result.path
         _speed(record)
     else:
         typer.echo("this run has a record already (--retrain makes a replicate)")
-        if measure and not _measure_again(run, store, tuple(measure)):
+        if measure and not _measure_again(run, store, tuple(measure), device):
             typer.echo("its weights are not at hand, so nothing more was measured; with --retrain it is")
         record = store.get(run)
         path = store.folder / record.filename
@@ -108,7 +113,11 @@ def _train_here(run, store, device, precision, threads, accumulate, measure, tim
     with (
         on_signal(lambda: stop.append(True)),
         tqdm(
-            total=run.total_steps * run.batch_size, unit="img", unit_scale=True, file=sys.stdout, mininterval=0.2
+            total=run.total_steps * run.batch_size,
+            unit="img",
+            unit_scale=True,
+            file=Unfailing(sys.stdout),
+            mininterval=0.2,
         ) as bar,
     ):
 
@@ -128,10 +137,10 @@ def _train_here(run, store, device, precision, threads, accumulate, measure, tim
         )
 
 
-def _measure_again(run, store, names: tuple[str, ...]) -> bool:
+def _measure_again(run, store, names: tuple[str, ...], device: str) -> bool:
     from mlp_lib.sweeps.execute import add_measures
 
-    return add_measures(run, store, names)
+    return add_measures(run, store, names, device)
 
 
 def _summary(record) -> None:

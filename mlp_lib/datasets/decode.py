@@ -1,22 +1,25 @@
 """Image files decoded once, into uint8 arrays that later calls map from the disk.
 
-A decoded set is a folder of four .npy files and `index.json`, which is written last: without it, or when it was made
-from other files, the set counts as not decoded. Nothing in these files can run code when it is read.
+A decoded set is a folder of four .npy files and `index.json`, put in place as a whole and never changed after that:
+other images go into another folder. Nothing in these files can run code when it is read.
 """
 
+import errno
 import hashlib
 import json
 import os
-import struct
-import zipfile
-from collections.abc import Callable, Sequence
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import filelock
 import numpy as np
 
+from mlp_lib.datasets.pixels import as_shown
 from mlp_lib.errors import UserError
+from mlp_lib.paths import whats_wrong
 
 VERSION = 1  # raise it when the same files would be decoded to other pixels
 
@@ -31,6 +34,7 @@ class Arrays(NamedTuple):
     classes: tuple[str, ...]
     mean: tuple[float, ...] = ()  # of the training images, per channel in 0..1, where it was kept
     std: tuple[float, ...] = ()
+    labels_in_files: tuple[int, ...] = ()  # what the files call the classes, where that is not 0..K-1
 
 
 class Source(NamedTuple):
@@ -73,20 +77,26 @@ def read(folder: Path, signature: str) -> Arrays | None:
     The images are mapped from the disk. Raises UserError when they are not those that were written.
     """
     try:
-        index = json.loads((folder / "index.json").read_text())
+        index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
         if (index["version"], index["signature"]) != (VERSION, signature):
             return None
         arrays = [np.load(folder / f"{name}.npy", mmap_mode="c", allow_pickle=False) for name in _FILES]
-    except FileNotFoundError:
+        if fingerprint(arrays) != index["fingerprint"]:
+            raise UserError(f"{folder} is damaged: its images are not those that were decoded; {_REPAIR}")
+        return Arrays(*arrays, tuple(index["classes"]), tuple(index["mean"]), tuple(index["std"]))
+    except (FileNotFoundError, NotADirectoryError):
         return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{folder} is damaged ({type(error).__name__}); delete it and run again") from error
-    if fingerprint(arrays) != index["fingerprint"]:
-        raise UserError(f"{folder} is damaged: its images are not those that were decoded; delete it and run again")
-    return Arrays(*arrays, tuple(index["classes"]), tuple(index["mean"]), tuple(index["std"]))
+    except PermissionError as error:
+        raise UserError(f"{error.filename} cannot be read: permission denied; change its permissions") from error
+    except (OSError, ValueError, KeyError, TypeError, EOFError, RecursionError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"{folder} is damaged ({type(error).__name__}); {_REPAIR}") from error
 
 
 _FILES = ("train-images", "train-labels", "test-images", "test-labels")
+_REPAIR = "delete it and run again"
+_NO_LOCKS = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}  # what file systems without locks say
 
 
 def decode(
@@ -98,66 +108,125 @@ def decode(
     open_image: Callable[[str], IO[bytes]],
     pixels: int,
     title: str,
+    *,
+    colours: Callable[[IO[bytes]], Any] = as_shown,
+    still_the_same: Callable[[], bool] = lambda: True,
 ) -> Arrays:
     """Decode every image into `folder` and return the set: colour, the centred square, `pixels` a side by Lanczos.
 
-    An image of that size is kept as it is. A call that is killed leaves nothing that `read` would take; of two calls
-    at a time, one waits for the other. Raises UserError for an image that cannot be decoded and for a full disk.
+    An image of that size is kept as it is. The set is written beside and renamed into place as a whole: what others
+    have mapped is never changed, and a call that is killed leaves nothing that `read` would take. Of two calls at a
+    time, one waits for the other, or, where the file system has no locks, both decode and the first one's is kept.
+
+    Args:
+        colours: an open file to Pillow's RGB image.
+        still_the_same: asked at the end; False is refused: files were changed while they were decoded.
+
+    Raises UserError for an image that cannot be decoded, and for a full disk.
     """
+    part = folder.with_name(f"{folder.name}.{os.getpid()}.part")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with filelock.FileLock(folder / "lock"):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with _alone(folder):
             if (done := read(folder, signature)) is not None:
                 return done
-            (folder / "index.json").unlink(missing_ok=True)
-            total, count = len(train.names) + len(test.names), 0
-            for split, source in (("train", train), ("test", test)):
-                _write_images(folder / f"{split}-images.npy", source, open_image, pixels, title, count, total)
-                np.save(folder / f"{split}-labels.npy", np.asarray(source.labels, np.int64), allow_pickle=False)
-                count += len(source.names)
-            arrays = [np.load(folder / f"{name}.npy", mmap_mode="c", allow_pickle=False) for name in _FILES]
-            mean, std = statistics(arrays[0])
-            index = {
-                "version": VERSION,
-                "signature": signature,
-                "fingerprint": fingerprint(arrays),
-                "classes": list(classes),
-                "mean": mean,
-                "std": std,
-            }
-            part = folder / "index.json.part"
-            part.write_text(json.dumps(index, indent=1))
-            os.replace(part, folder / "index.json")
+            shutil.rmtree(part, ignore_errors=True)
+            part.mkdir()
+            _write(part, signature, train, test, classes, open_image, colours, pixels, title)
+            if not still_the_same():
+                raise UserError(f"{title}: files were changed while they were decoded; run again when they are at rest")
+            _put_in_place(part, folder, signature)
     except OSError as error:
-        raise UserError(f"{title}: cannot write {folder}: {error.strerror or error}; free some space") from error
-    return Arrays(*arrays, tuple(classes), mean, std)
+        reason = error.strerror or str(error)
+        denied = error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
+        advice = f"decoded copies go to {folder.parent}: make it writable" if denied else "free some space"
+        raise UserError(f"{title}: cannot write {folder}: {reason}; {advice}") from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    arrays = read(folder, signature)
+    if arrays is None:
+        raise UserError(f"{title}: {folder} has been changed by another process; run again")
+    return arrays
 
 
-def _write_images(path: Path, source: Source, open_image, pixels: int, title: str, done: int, total: int) -> None:
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Hold `folder` against other processes that decode it, as far as the file system can."""
+    lock = filelock.FileLock(folder.with_name(f"{folder.name}.lock"))
+    try:
+        lock.acquire()
+    except NotImplementedError:
+        yield
+        return
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        yield
+        return
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _write(
+    part: Path, signature: str, train: Source, test: Source, classes, open_image, colours, pixels, title
+) -> None:
+    """The files of a decoded set, read-only, in the new folder `part`."""
+    total, count = len(train.names) + len(test.names), 0
+    for split, source in (("train", train), ("test", test)):
+        _write_images(part / f"{split}-images.npy", source, open_image, colours, pixels, title, count, total)
+        np.save(part / f"{split}-labels.npy", np.asarray(source.labels, np.int64), allow_pickle=False)
+        count += len(source.names)
+    arrays = [np.load(part / f"{name}.npy", mmap_mode="c", allow_pickle=False) for name in _FILES]
+    mean, std = statistics(arrays[0])
+    index = {
+        "version": VERSION,
+        "signature": signature,
+        "fingerprint": fingerprint(arrays),
+        "classes": list(classes),
+        "mean": mean,
+        "std": std,
+    }
+    (part / "index.json").write_text(json.dumps(index, indent=1), encoding="utf-8")
+    for file in part.iterdir():
+        file.chmod(0o444)
+
+
+def _put_in_place(part: Path, folder: Path, signature: str) -> None:
+    """Rename the whole folder. What lies there and is of no use (another version) goes; whoever has mapped it keeps it,
+    because a file that is removed stays for those who have it open."""
+    try:
+        os.rename(part, folder)
+    except OSError:
+        if not folder.is_dir():
+            raise
+        if read(folder, signature) is not None:
+            return  # another process was quicker
+        old = folder.with_name(f"{folder.name}.{os.getpid()}.old.part")
+        os.rename(folder, old)
+        os.rename(part, folder)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _write_images(path: Path, source: Source, open_image, colours, pixels: int, title: str, done: int, total: int):
     """An .npy file image by image. Written, not mapped: on a full disk, a mapping would kill the process."""
     header = {"descr": "|u1", "fortran_order": False, "shape": (len(source.names), 3, pixels, pixels)}
     with path.open("wb") as file:
         np.lib.format.write_array_header_1_0(file, header)
         for count, name in enumerate(source.names, done + 1):
-            file.write(_pixels(name, open_image, pixels, title).tobytes())
+            file.write(_pixels(name, open_image, colours, pixels, title).tobytes())
             if 10 * count // total > 10 * (count - 1) // total:
                 print(f"{title}: {count:,} of {total:,} images decoded", flush=True)
 
 
-def _pixels(name: str, open_image, pixels: int, title: str) -> np.ndarray:
+def _pixels(name: str, open_image, colours, pixels: int, title: str) -> np.ndarray:
     from PIL import Image, ImageOps
 
     try:
-        with open_image(name) as file, Image.open(file) as image:
-            square = ImageOps.fit(image.convert("RGB"), (pixels, pixels), Image.Resampling.LANCZOS)
-    except (
-        OSError,
-        SyntaxError,
-        ValueError,
-        EOFError,
-        struct.error,
-        zipfile.BadZipFile,
-        Image.DecompressionBombError,
-    ) as error:  # Pillow raises SyntaxError for a broken PNG
-        raise UserError(f"{title}: {name} cannot be decoded ({error}); replace it or take it out") from error
+        with open_image(name) as file:
+            square = ImageOps.fit(colours(file), (pixels, pixels), Image.Resampling.LANCZOS)
+    except Exception as error:  # Pillow raises nearly anything for a damaged file; all of it means the same
+        reason = whats_wrong(Path(name), error)
+        raise UserError(f"{title}: {name} cannot be decoded ({reason}); replace it or take it out") from error
     return np.asarray(square).transpose(2, 0, 1)  # (3, pixels, pixels)

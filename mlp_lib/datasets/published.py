@@ -18,8 +18,10 @@ from mlp_lib.datasets import decode, shapes
 from mlp_lib.datasets.catalogue import FACTS
 from mlp_lib.datasets.decode import Arrays, Source
 from mlp_lib.datasets.download import download, has_md5, take_from_tar
+from mlp_lib.datasets.pixels import plain_rgb
 from mlp_lib.datasets.splits import proportional_order
 from mlp_lib.errors import UserError
+from mlp_lib.paths import is_pointer
 
 
 class Archive(NamedTuple):
@@ -107,7 +109,8 @@ def _check(name: str, root: Path) -> None:
     missing, damaged = _state(archive, root)
     if damaged:
         bad = root / archive.folder / damaged[0]
-        raise UserError(f"{title}: {bad} is damaged (its MD5 is wrong); run: {repair}")
+        what = "is a Git LFS pointer, not the file itself" if is_pointer(bad) else "is damaged (its MD5 is wrong)"
+        raise UserError(f"{title}: {bad} {what}; run: {repair}")
     if missing:
         nothing = len(missing) == len(archive.files)
         what = "is not" if nothing else f"is incomplete ({missing[0]} is missing)"
@@ -279,6 +282,7 @@ def _decode_tiny(root: Path, title: str) -> None:
             lambda name: io.BytesIO(archive.read(name)),
             FACTS["tinyimagenet"].resolution,
             title,
+            colours=plain_rgb,
         )
 
 

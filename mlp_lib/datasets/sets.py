@@ -5,7 +5,6 @@ imported inside the functions that need them, so that reading records stays quic
 """
 
 import functools
-import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from mlp_lib.datasets import decode, own, published
 from mlp_lib.datasets.catalogue import FACTS, Facts
 from mlp_lib.datasets.splits import split_indices
 from mlp_lib.errors import UserError
-from mlp_lib.paths import REPOSITORY
+from mlp_lib.paths import REPOSITORY, path_from_environment, user_path
 
 __all__ = [
     "FACTS",
@@ -48,6 +47,7 @@ class ImageSet:
     test_labels: np.ndarray
     classes: tuple[str, ...]
     fingerprint: str  # 16 hex digits of SHA-256 over the four arrays
+    labels_in_files: tuple[int, ...] = ()  # class k is this label of the files; empty where they have 0..K-1
 
 
 def canonical_name(name: str) -> str:
@@ -70,14 +70,12 @@ def facts(name: str, root: Path | str | None = None) -> Facts:
 
 def at_hand(name: str) -> bool:
     """Whether `facts` can say something: not so for a set of somebody else's whose images are not here."""
-    name = canonical_name(name)
     return name in FACTS or not own.is_user_set(name) or own.at_hand(name, resolved(None))
 
 
 def data_root() -> Path:
-    """The folder of image sets: $MLP_LIB_DATA, else data/ beside the library."""
-    folder = os.environ.get("MLP_LIB_DATA")
-    return Path(folder).expanduser() if folder else REPOSITORY / "data"
+    """The folder of image sets: $MLP_LIB_DATA, else data/ of the checkout, from which a relative one counts too."""
+    return path_from_environment("MLP_LIB_DATA", REPOSITORY / "data")
 
 
 def load(name: str, root: Path | str | None = None) -> ImageSet:
@@ -94,7 +92,7 @@ def load(name: str, root: Path | str | None = None) -> ImageSet:
 
 def resolved(root: Path | str | None) -> Path:
     """The folder of image sets that `root` means."""
-    return (data_root() if root is None else Path(root).expanduser()).resolve()
+    return (data_root() if root is None else user_path(root, "the data root")).resolve()
 
 
 @functools.lru_cache(maxsize=4)
@@ -111,7 +109,7 @@ def _load(name: str, root: Path) -> ImageSet:
     elif own.is_user_set(name):
         mean, std = (arrays.mean, arrays.std) if arrays.mean else decode.statistics(arrays.train_images)
         known = replace(known, mean=mean, std=std, stats_source="all pixels of the training images")
-    return ImageSet(known, *arrays[:5], decode.fingerprint(arrays[:4]))
+    return ImageSet(known, *arrays[:5], decode.fingerprint(arrays[:4]), arrays.labels_in_files)
 
 
 def fetch(name: str, root: Path | str | None = None) -> Path:

@@ -1,7 +1,4 @@
-"""Which measures can be taken of which runs: known from the run alone, without torch, since plans ask for it.
-
-What the measures are stands in measure.py.
-"""
+"""Which measures can be taken of which runs, from the run alone: plans ask for it. What they are stands in take.py."""
 
 from mlp_lib import datasets
 from mlp_lib.records import architectures

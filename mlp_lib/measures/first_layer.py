@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+import torch
 from torch import nn
 
 from mlp_lib.measures.weight_images import encode
@@ -34,10 +35,29 @@ def first_layer_spread(model: nn.Module, run, data: Data) -> dict[str, Any]:
     return statistics | {f"initial_{name}": value for name, value in initial.items()}
 
 
+def first_layer_change(model: nn.Module, run, data: Data) -> dict[str, Any]:
+    """The statistics of `first_layer` for what training has added: the weights minus those before its first step.
+
+    `moved`: the norm of that difference divided by the norm of the weights before the first step.
+    """
+    now, before = _weights(model), _weights(build_for(run))
+    change = now - before
+    moved = float(change.norm() / before.norm())
+    return _spread(_maps(change, run.pixels), run.pixels) | {"moved": moved}
+
+
 def _first_layer_maps(model: nn.Module, run) -> np.ndarray:
+    return _maps(_weights(model), run.pixels)
+
+
+def _weights(model: nn.Module) -> torch.Tensor:
+    """(m, C * H * W)"""
+    return model.first_layer.weight.detach().float().cpu()
+
+
+def _maps(weight: torch.Tensor, side: int) -> np.ndarray:
     """Greatest |weight| over channels of every unit, (m, H * W)."""
-    weight = model.first_layer.weight.detach().float().cpu()  # (m, C * H * W)
-    return weight.view(len(weight), -1, run.pixels**2).abs().amax(1).numpy()
+    return weight.view(len(weight), -1, side**2).abs().amax(1).numpy()
 
 
 def _spread(maps: np.ndarray, side: int) -> dict[str, float]:

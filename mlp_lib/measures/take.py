@@ -14,16 +14,18 @@ from torch import nn
 from mlp_lib import datasets
 from mlp_lib.errors import NotMeasurable, UserError
 from mlp_lib.measures.applicable import obstacle
-from mlp_lib.measures.first_layer import first_layer, first_layer_initial, first_layer_spread
+from mlp_lib.measures.first_layer import first_layer, first_layer_change, first_layer_initial, first_layer_spread
 from mlp_lib.measures.linear_probe import linear_probe
 from mlp_lib.measures.sharpness import gradient_noise, sharpness
 from mlp_lib.measures.translation import translated
+from mlp_lib.output import say
 from mlp_lib.training.loaders import Data
 
 MEASURES: dict[str, Callable[[nn.Module, Any, Data], dict[str, Any]]] = {
     "first_layer": first_layer,
     "first_layer_initial": first_layer_initial,
     "first_layer_spread": first_layer_spread,
+    "first_layer_change": first_layer_change,
     "translated": translated,
     "sharpness": sharpness,
     "gradient_noise": gradient_noise,
@@ -39,7 +41,7 @@ def check_names(names: tuple[str, ...]) -> None:
 
 
 def check(names: tuple[str, ...], run) -> None:
-    """Raises UserError for the first that is no measure, cannot be taken of this run (`measurable.obstacle`), or looks
+    """Raises UserError for the first that is no measure, cannot be taken of this run (`applicable.obstacle`), or looks
     at images that are not at hand: to be asked before training, not after."""
     check_names(names)
     for name in names:
@@ -52,8 +54,9 @@ def check(names: tuple[str, ...], run) -> None:
 def measure(names: tuple[str, ...], model: nn.Module, run, data: Data) -> dict[str, dict[str, Any]]:
     """The named measures of a trained model, which is put into evaluation mode. Raises UserError as `check` does.
 
-    One that this model does not let be taken, whose weights are so large that a product overflows, say, is written
-    down as such, `{"not_measured": why}`: asked for again, it would fail again.
+    One that fails, because weights are so large that a product overflows, memory does not suffice or a library does
+    not bear it, is written down as such, `{"not_measured": why}`, and the others are taken: asked for again, it would
+    fail again.
     """
     check(names, run)
     found = {}
@@ -63,4 +66,10 @@ def measure(names: tuple[str, ...], model: nn.Module, run, data: Data) -> dict[s
                 found[name] = MEASURES[name](model.eval(), run, data)
             except NotMeasurable as error:
                 found[name] = {"not_measured": str(error)}
+            except UserError:  # images that have vanished since, say: to be put right, and measured then
+                raise
+            except Exception as error:
+                found[name] = {"not_measured": f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"}
+            if "not_measured" in found[name]:
+                say(f"{name} of run {run.key} is not measured: {found[name]['not_measured']}")
     return found

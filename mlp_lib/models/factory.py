@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 from mlp_lib.errors import UserError
+from mlp_lib.machine import check_fits
 from mlp_lib.models.baselines import build_baseline
 from mlp_lib.models.mlp import MLP
 from mlp_lib.records import architectures
@@ -58,15 +59,26 @@ def build(
 
 
 def build_for(run) -> nn.Module:
-    """The model of a `Run`, initialised from the run's seed alone (torch's global generator is left as it was)."""
+    """The model of a `Run`, initialised from the run's seed alone (torch's global generator is left as it was).
+
+    Raises UserError for one whose weights are more than the memory holds, before they are allocated.
+    """
     from mlp_lib.datasets import facts
 
     f = facts(run.dataset)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(run.seed)
+
+    def make() -> nn.Module:
         return build(
             run.model, f.num_classes, run.pixels, channels=f.channels, dropout=run.dropout, **run.model_options
         )
+
+    with torch.random.fork_rng(devices=[]):
+        if torch.empty(0).device.type != "meta":
+            with torch.device("meta"):  # nothing is allocated there
+                count = sum(p.numel() for p in make().parameters())
+            check_fits(4 * count, f"model {run.model}, {count:,} parameters", "take a smaller one")
+        torch.manual_seed(run.seed)
+        return make()
 
 
 def parameter_counts(model: nn.Module) -> dict[str, int]:

@@ -34,7 +34,9 @@ UNBROKEN = re.compile(r"\[[^\]]*\]|\S*-\S*")  # an interval, a name with a hyphe
 
 
 def use_style() -> None:
-    """Set the book's figure style, and in a notebook the format of its figures; call it once, after the parameters."""
+    """Set the book's figure style, whatever a reader's matplotlibrc says, and in a notebook the format of its figures;
+    call it once, after the parameters."""
+    plt.rcdefaults()  # matplotlib's own settings, and not the reader's: text.usetex, say, needs a LaTeX
     if "IPython" in sys.modules and sys.modules["IPython"].get_ipython() is not None:
         from matplotlib_inline.backend_inline import set_matplotlib_formats
 

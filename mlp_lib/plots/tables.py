@@ -15,8 +15,9 @@ def table_of_cells(frame: pd.DataFrame, paper: pd.DataFrame) -> pd.DataFrame:
     is reported but not verified.
     """
     rows = []
-    keys = ["preset", "model", "family", "augmented", "dataset", "train_examples", "epochs", "batch_size", "lr"]
-    for values, runs in frame.groupby(keys, sort=False):
+    network, data = ["preset", "model", "family", "augmented"], ["dataset", "train_examples"]
+    keys = [name for name in (*network, *data, "epochs", "steps", "batch_size", "lr") if name in frame]
+    for values, runs in frame.groupby(keys, sort=False, dropna=False):  # a length is given by epochs or by steps
         cell = dict(zip(keys, values, strict=True))
         done = runs[runs["status"] == "ok"]
         diverged = int((runs["status"] == "diverged").sum())
@@ -26,8 +27,8 @@ def table_of_cells(frame: pd.DataFrame, paper: pd.DataFrame) -> pd.DataFrame:
             {
                 "model": cell["model"],
                 "augm.": "yes" if cell["augmented"] else "no",
-                "images": f"{cell['train_examples']:,}",
-                "epochs": int(cell["epochs"]),
+                "images": "" if pd.isna(cell["train_examples"]) else f"{int(cell['train_examples']):,}",
+                "epochs": _length(cell),
                 "test top-1 % [95%]": test.text() + (f", {diverged} diverged" if diverged else ""),
                 "paper (epochs)": _papers_number(paper, cell),
                 "train %": train.text() if train.n == 0 else f"{train.mean:.1f}",
@@ -36,6 +37,16 @@ def table_of_cells(frame: pd.DataFrame, paper: pd.DataFrame) -> pd.DataFrame:
             }
         )
     return pd.DataFrame(rows)
+
+
+def _length(cell: dict) -> int | str:
+    """The epochs of a cell; of one that is given by steps also those: "2.5 (100 steps)"."""
+    if pd.notna(cell["epochs"]):
+        return int(cell["epochs"])
+    steps, examples = int(cell["steps"]), cell["train_examples"]
+    if pd.isna(examples):
+        return f"{steps:,} steps"
+    return f"{steps / (int(examples) // int(cell['batch_size'])):g} ({steps:,} steps)"
 
 
 def _papers_number(paper: pd.DataFrame, cell: dict) -> str:

@@ -4,19 +4,19 @@ from typing import Any
 
 import pandas as pd
 
-from mlp_lib.datasets import at_hand, facts
+from mlp_lib.datasets import FACTS, facts
+from mlp_lib.errors import UserError
 from mlp_lib.records.record import FINISHED, Record
 from mlp_lib.records.run import Run
+
+FINAL = {f"{part}_{metric}" for part in ("train", "val", "test") for metric in ("top1", "top5", "loss")}
 
 
 def row_of(run: Run, record: Record | None) -> dict[str, Any]:
     """A run and its record as one flat row."""
     row = {"key": run.key, "status": record.status if record else "not run", **run.model_dump(exclude={"init"})}
     row["init"] = run.init.run.key if run.init else None
-    if at_hand(run.dataset):
-        row["total_steps"], row["train_examples"] = run.total_steps, run.train_examples
-    else:  # the set of a reader elsewhere, of which only the record is here
-        row["total_steps"], row["train_examples"] = record.steps if record else None, None
+    row["total_steps"], row["train_examples"] = _sizes(run, record)
     if record:
         nested = {"run", "key", "status", "metrics", "curve", "measures", "versions"}
         scalars = record.model_dump(exclude=nested | {"steps"})  # "steps" is a field of the run
@@ -26,11 +26,27 @@ def row_of(run: Run, record: Record | None) -> dict[str, Any]:
     return row
 
 
+def _sizes(run: Run, record: Record | None) -> tuple[int | None, int | None]:
+    """Steps and training images of a run: what the record says, where it is on a reader's own set, whose images may be
+    others by now, or not here."""
+    try:
+        today = run.total_steps, run.train_examples
+        per_epoch = run.steps_per_epoch
+    except UserError:  # the images are not here, or are no set any more
+        today, per_epoch = (run.steps, run.subset), None
+    if run.dataset in FACTS or record is None:
+        return today
+    then = round(record.curve[-1]["step"] / record.curve[-1]["epoch"]) if record.curve else None
+    steps = record.steps if record.status == "ok" else run.steps or (run.epochs * then if then else None)
+    return (steps, today[1]) if per_epoch == then else (steps, run.subset)
+
+
 def curves(frame: pd.DataFrame) -> pd.DataFrame:
-    """Learning curves, tidy: one row a run and point, the frame's columns repeated (test metrics left out)."""
+    """Learning curves, tidy: one row a run and point, with the frame's columns but no final metrics."""
     rows = []
     for row in frame.to_dict("records"):
         points = row.pop("curve", None)
+        row = {name: value for name, value in row.items() if name not in FINAL}
         for point in points if isinstance(points, list) else []:
             rows.append({**{k: v for k, v in row.items() if k not in point}, **point})
     return pd.DataFrame(rows)
@@ -57,6 +73,7 @@ def by_seed(frame: pd.DataFrame, **where) -> pd.Series:
     rows = rows[rows["status"].isin(FINISHED)]
     if rows.empty or rows["seed"].duplicated().any():  # of two models of one family, a claim does not say which
         return pd.Series(dtype=float)
-    chance = rows["dataset"].map(lambda name: 100 / facts(name).num_classes)
     top1 = rows["test_top1"] if "test_top1" in rows else pd.Series(float("nan"), rows.index)
-    return top1.fillna(chance).set_axis(rows["seed"])
+    if top1.isna().any():
+        top1 = top1.fillna(rows["dataset"].map(lambda name: 100 / facts(name).num_classes))
+    return top1.set_axis(rows["seed"])

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from mlp_lib.errors import UserError
-from mlp_lib.records.record import Record, read_record
+from mlp_lib.records.record import read_record
 from mlp_lib.records.store import Store
 
 
@@ -18,23 +18,17 @@ def merge(source: Path, store: Store) -> tuple[list[Path], int]:
     if not paths:
         raise UserError(f"no records (*.json) below {source}; give the folder that --out named")
     records = [read_record(path) for path in paths]
-    there: dict[str, list[Record]] = {}  # kept here: a store reads its whole folder anew after each write
-    for record in store:
-        there.setdefault(record.key, []).append(record)
     written, known = [], 0
     for record in records:
         if record.status == "failed":
             continue
         record = record.model_copy(update={"key": record.run.key})
-        trainings = there.setdefault(record.key, [])
-        same = next((i for i, old in enumerate(trainings) if old.training == record.training), None)
+        same = next((old for old in store.replicates(record.run) if old.training == record.training), None)
         if same is None:
-            trainings.append(record)
             written.append(store.add(record))
-        elif record.measures.keys() <= trainings[same].measures.keys():
+        elif record.measures.keys() <= same.measures.keys():
             known += 1
         else:
-            old = trainings[same]
-            trainings[same] = old.model_copy(update={"measures": record.measures | old.measures})
-            written.append(store.replace(old, trainings[same]))
+            more = same.model_copy(update={"measures": record.measures | same.measures})
+            written.append(store.replace(same, more))
     return written, known

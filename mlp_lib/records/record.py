@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -9,9 +10,11 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from mlp_lib.errors import UserError
+from mlp_lib.paths import whats_wrong
 from mlp_lib.records.run import Run
 
 FINISHED = ("ok", "diverged")  # statuses of runs that ended; "failed" ones are retried
+CANNOT_RUN = "cannot run"  # in a frame, of a run without a record: what it starts from diverged
 
 
 class Record(BaseModel):
@@ -77,27 +80,38 @@ def read_record(path: Path) -> Record:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(map(str, first["loc"])) or "the file"
-        raise UserError(f"record {path} is not valid: {where}: {first['msg']}; restore it or delete it") from None
+        fault = whats_wrong(path, ValueError(f"{where}: {first['msg']}"))
+        raise UserError(f"record {path} is not valid: {fault}; restore it or delete it") from None
+    except (RecursionError, ValueError) as error:  # a UserError of the run in it, or nested too deeply
+        raise UserError(f"record {path} is not valid: {str(error)[:200]}; restore it or delete it") from None
     except OSError as error:
-        raise UserError(f"record {path} cannot be read: {error.strerror}") from None
+        raise UserError(f"record {path} cannot be read: {whats_wrong(path, error)}") from None
 
 
-def read_records(folder: Path, pattern: str = "*.json") -> dict[Path, Record]:
+def read_records(
+    folder: Path, listed: Callable[[], list[Path]] | None = None, read: Callable[[Path], Record] | None = None
+) -> dict[Path, Record]:
     """The records of a folder by file, while other processes add and replace some: one that has vanished between being
-    listed and being read is not there, and what came in its place is."""
-    read: dict[Path, Record] = {}
+    listed and being read is not there, and what came in its place is.
+
+    listed: gives the files to read, asked again when one has vanished; all of the folder's unless given.
+    read: `read_record` unless given.
+    """
+    listed, read = listed or (lambda: sorted(folder.glob("*.json"))), read or read_record
+    found: dict[Path, Record] = {}
     for _ in range(20):
-        listed = sorted(folder.glob(pattern))
-        new = [path for path in listed if path not in read]
-        if not new:
-            return {path: read[path] for path in listed}
-        for path in new:
+        paths, vanished = listed(), []
+        for path in paths:
             try:
-                read[path] = read_record(path)
+                if path not in found:
+                    found[path] = read(path)
             except UserError:
                 if path.exists():
                     raise
-    raise UserError(f"records in {folder} keep changing while they are read ({new[0].name}); try again, or delete it")
+                vanished.append(path.name)
+        if not vanished:
+            return {path: found[path] for path in paths}
+    raise UserError(f"records in {folder} keep changing while they are read ({vanished[0]}); try again, or delete it")
 
 
 def now() -> str:

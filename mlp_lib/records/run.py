@@ -13,7 +13,8 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
 
-from mlp_lib.datasets import at_hand, canonical_name, facts, train_count
+from mlp_lib.datasets import FACTS, canonical_name, facts, train_count
+from mlp_lib.datasets.names import is_user_set
 from mlp_lib.errors import UserError
 from mlp_lib.records import architectures
 
@@ -104,7 +105,8 @@ class Run(_Frozen):
         if not arch.is_mlp and self.dropout:
             raise UserError(f"dropout belongs to the MLP blocks; a {arch.family} takes none")
         self._set("model", arch.name)
-        self._set("dataset", canonical_name(self.dataset))
+        if not (info.context and info.context.get("stored") and is_user_set(self.dataset)):
+            self._set("dataset", canonical_name(self.dataset))
         self._set("augment", _canonical_augment(self.augment))
         for field, default in architectures.FAMILY_DEFAULTS[arch.family].items():
             self._same_as_absent(field, default)
@@ -123,7 +125,8 @@ class Run(_Frozen):
             raise UserError("batch_size=1: BatchNorm needs at least 2 examples in a batch, or take another norm")
         stored = bool(info.context and info.context.get("stored"))
         sets = [self.dataset] if self.init is None else [self.dataset, self.init.run.dataset]
-        if not stored or all(map(at_hand, sets)):  # a record can be read without the images that its run was made with
+        # A stored run is what it was, whatever has become of the reader's own images since.
+        if not stored or not any(is_user_set(name) and name not in FACTS for name in sets):
             self._check_against_data(arch)
         if any(group not in RECIPES or version < 2 for group, version in self.recipes.items()):
             raise UserError(f"recipes={self.recipes}: versions from 2 up of {', '.join(RECIPES)}; best left out")
@@ -139,6 +142,8 @@ class Run(_Frozen):
                 f"batch_size={self.batch_size} is larger than the training part of {self.dataset} "
                 f"({count} examples); use a batch of at most {count}"
             )
+        if "pad" in self.augment.split("+") and self.pad > self.pixels:
+            raise UserError(f"pad={self.pad}: crops would miss the image; take at most its {self.pixels} pixels")
         if self.warmup_steps > self.total_steps:
             raise UserError(f"warmup_steps={self.warmup_steps} is longer than the training ({self.total_steps} steps)")
         if self.init and self.init.epoch is not None:

@@ -4,6 +4,8 @@ import copy
 from collections.abc import Callable, Iterable
 from functools import lru_cache
 
+from mlp_lib.errors import UserError
+from mlp_lib.machine import usable_cores
 from mlp_lib.records.architectures import parse
 from mlp_lib.records.run import Run
 
@@ -31,6 +33,14 @@ def _shape(run: Run) -> tuple[str, tuple, str, int]:
     return run.model, tuple(run.model_options.items()), run.dataset, run.pixels
 
 
+def _known_shape(run: Run) -> tuple | None:
+    """`_shape`; None of a run on a set of a reader's own that is not here, or that cannot be read any more."""
+    try:
+        return _shape(run)
+    except UserError:
+        return None
+
+
 def training_flops(run: Run) -> int:
     """Multiplications + additions of the whole training, as `flops.Cost.true` counts them."""
     return example_cost(run).true * run.batch_size * run.total_steps
@@ -39,13 +49,20 @@ def training_flops(run: Run) -> int:
 def recorded(records: Iterable) -> Callable[[Run], int]:
     """`training_flops` of runs, from the records where one has the same network on images of the same shape.
 
-    A page that says what its runs cost then starts without torch; what no record knows is counted as ever.
+    A page that says what its runs cost then starts without torch; what no record knows is counted as ever. Records are
+    drawn only as far as the costs that are asked for need them.
     """
-    of_example = {_shape(r.run): r.train_flops // (r.steps * r.run.batch_size) for r in records if r.status == "ok"}
+    of_example: dict[tuple, int] = {}
+    rest = iter(records)
 
     def flops(run: Run) -> int:
-        known = of_example.get(_shape(run))
-        return training_flops(run) if known is None else known * run.batch_size * run.total_steps
+        shape = _shape(run)
+        while shape not in of_example:
+            if (record := next(rest, None)) is None:
+                return training_flops(run)
+            if record.status == "ok" and (known := _known_shape(record.run)):
+                of_example.setdefault(known, record.train_flops // (record.steps * record.run.batch_size))
+        return of_example[shape] * run.batch_size * run.total_steps
 
     return flops
 
@@ -127,9 +144,7 @@ def matmul_rate(precision: str, device, seconds: float = 0.3) -> float:
 
 def sensible_threads(run: Run) -> int:
     """Threads for one run alone on a CPU: one where a step is too small to share (under about 2 GFLOP), else all."""
-    import os
-
-    return 1 if example_cost(run).true * run.batch_size < 2e9 else os.cpu_count() or 1
+    return 1 if example_cost(run).true * run.batch_size < 2e9 else usable_cores()
 
 
 def human_seconds(seconds: float) -> str:

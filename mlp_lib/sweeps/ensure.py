@@ -7,27 +7,37 @@ import threading
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from mlp_lib.datasets import FACTS, at_hand, load
-from mlp_lib.datasets.own import is_user_set
-from mlp_lib.errors import Busy, UserError
+from mlp_lib.errors import Busy
 from mlp_lib.measures.applicable import applicable
+from mlp_lib.output import say
+from mlp_lib.records.record import CANNOT_RUN
 from mlp_lib.records.run import Run, with_parents
+from mlp_lib.records.same_images import check_images
 from mlp_lib.records.store import Store
+from mlp_lib.records.weights import weights_at_hand
 from mlp_lib.sweeps import costs
 from mlp_lib.sweeps.process import on_signal
 from mlp_lib.sweeps.workers import run_all
 
+if TYPE_CHECKING:
+    from mlp_lib.training.how import How
+
 
 def missing(runs: Iterable[Run], store: Store, measures: tuple[str, ...] = ()) -> list[Run]:
     """Which runs must be trained, parents first: those without a finished record, those to be trained again for one of
-    `measures`, and the parents of both whose weights are not at hand (but for parents that diverged: they would
-    again)."""
-    todo = {run.key: run for run in runs if not store.has(run) or to_train_again(run, store, measures)}
+    `measures`, and the parents of both whose weights are not at hand. What starts from a run that diverged is not among
+    them, nor is that run: it would diverge again."""
+    todo = {
+        run.key: run
+        for run in runs
+        if (not store.has(run) or to_train_again(run, store, measures)) and not store.blocked_by(run)
+    }
     for run in reversed(list(with_parents(todo.values()).values())):
-        if run.key in todo and run.init and not _weights_of(run.init, store).exists():
+        if run.key in todo and run.init and not weights_at_hand(_weights_of(run.init, store)):
             record = store.get(run.init.run)
             if record is None or record.status != "diverged":
                 todo[run.init.run.key] = run.init.run
@@ -36,7 +46,7 @@ def missing(runs: Iterable[Run], store: Store, measures: tuple[str, ...] = ()) -
 
 def to_measure(run: Run, store: Store, measures: tuple[str, ...]) -> tuple[str, ...]:
     """What the records of a run that ended well lack of `measures`, and its kept weights can give."""
-    kept = (store.weights / f"{run.key}.safetensors").exists()
+    kept = weights_at_hand(store.weights / f"{run.key}.safetensors")
     return store.lacking(run, applicable(measures, run)) if kept else ()
 
 
@@ -45,7 +55,7 @@ def to_train_again(run: Run, store: Store, measures: tuple[str, ...]) -> bool:
     latest attempt perhaps, is not tried a third time."""
     lacking = store.lacking(run, applicable(measures, run))
     tried = any(record.status == "diverged" for record in store.replicates(run))
-    return bool(lacking) and not tried and not (store.weights / f"{run.key}.safetensors").exists()
+    return bool(lacking) and not tried and not weights_at_hand(store.weights / f"{run.key}.safetensors")
 
 
 def _weights_of(init, store: Store) -> Path:
@@ -60,7 +70,7 @@ def ensure(
     store: Store | None = None,
     train: bool = True,
     budget_minutes: float | None = None,
-    how=None,
+    how: "How | None" = None,
     workers: int | None = None,
     progress: bool = True,
 ) -> pd.DataFrame:
@@ -74,8 +84,11 @@ def ensure(
         budget_minutes: stop (and checkpoint) when this much time has passed; the same call goes on later.
         workers: processes at a time; by default one a core on a CPU, one on a GPU.
 
-    Missing rows carry `train_flops`, so that a page can say what they would cost. Raises UserError for a name that is
-    no measure, before anything is trained.
+    Missing rows carry `train_flops`, so that a page can say what they would cost; what starts from a run that diverged
+    has the status "cannot run". The frame's `attrs["stopped"]` says whether the call ended before all was done: by its
+    budget, by a signal, or because another process has some of it.
+
+    Raises UserError for a name that is no measure, before anything is trained.
     """
     runs, store = list(runs), store or Store()
     if train and measures:
@@ -88,7 +101,7 @@ def ensure(
     todo, finished = missing(runs, store, measures), True
     if train and todo:
         if progress and (again := sum(store.has(run) for run in todo)):
-            print(
+            say(
                 f"{again} recorded runs are trained again, for measures or for what starts from them: "
                 "their weights are not at hand"
             )
@@ -102,47 +115,35 @@ def ensure(
             progress=progress,
             wanted=runs,
         )
+    stopped = not finished
     if train and measures and finished:  # after a stop, kept weights wait for the next call as what is left to train
-        _measure_kept(runs, store, measures, deadline)
+        stopped = not _measure_kept(runs, store, measures, deadline, how)
     rows = []
     for run in runs:
         row = store.row(run)
-        if row["status"] == "not run":
+        if row["status"] in ("not run", CANNOT_RUN):
             row["train_flops"] = costs.training_flops(run)
         rows.append(row)
-    return pd.DataFrame(rows)
+    frame = pd.DataFrame(rows)
+    frame.attrs["stopped"] = stopped
+    return frame
 
 
-def _measure_kept(runs: Sequence[Run], store: Store, measures: tuple[str, ...], deadline: float | None) -> None:
-    """Take what the records lack from weights that are kept, until the deadline or a signal."""
+def _measure_kept(
+    runs: Sequence[Run], store: Store, measures: tuple[str, ...], deadline: float | None, how: "How | None" = None
+) -> bool:
+    """Take what the records lack from weights that are kept. False when the deadline or a signal came first."""
     from mlp_lib.sweeps.execute import add_measures
 
     stop = threading.Event()
     with on_signal(stop.set):
         for run in runs:
+            if not (lacking := to_measure(run, store, measures)):
+                continue
             if stop.is_set() or (deadline is not None and time.monotonic() > deadline):
-                break
-            if lacking := to_measure(run, store, measures):
-                try:
-                    add_measures(run, store, lacking)
-                except Busy:  # it is being measured by another process
-                    store.reload()
-
-
-def check_images(runs: Iterable[Run], store: Store) -> None:
-    """Raises UserError where a reader's own images are not those that records of these runs were trained on: their
-    numbers would be shown for others. The project's own sets are checked when they are read."""
-    recorded = {
-        (run.dataset, record.data): run.key
-        for run in with_parents(runs).values()
-        if is_user_set(run.dataset) and run.dataset not in FACTS
-        for record in store.replicates(run)
-        if record.data
-    }
-    found = {dataset: load(dataset).fingerprint for dataset in {name for name, _ in recorded} if at_hand(dataset)}
-    for (dataset, data), key in recorded.items():
-        if found.get(dataset, data) != data:
-            raise UserError(
-                f"the images of {dataset} are not those that run {key} was trained on; give them another "
-                "name, or keep their records in another folder (--out)"
-            )
+                return False
+            try:
+                add_measures(run, store, lacking, how.device if how else "auto")
+            except Busy:  # it is being measured by another process
+                store.reload()
+    return not stop.is_set()

@@ -1,28 +1,29 @@
 """`execute`: train one run in this process, or several side by side, and write down what came of it."""
 
 import hashlib
+import os
 import platform
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import filelock
-import safetensors.torch
 import torch
 
-from mlp_lib import models
-from mlp_lib.errors import Busy, UserError
+from mlp_lib import locks, models
+from mlp_lib.errors import Busy, CannotRun, UserError
 from mlp_lib.measures import take
 from mlp_lib.paths import PACKAGE
-from mlp_lib.records.record import Record, now
+from mlp_lib.records.record import FINISHED, Record, now
 from mlp_lib.records.run import Run
+from mlp_lib.records.same_images import check_images
 from mlp_lib.records.store import Store, make_folder
+from mlp_lib.records.weights import weights_at_hand
 from mlp_lib.sweeps import costs
 from mlp_lib.training import loop, side_by_side
-from mlp_lib.training.checkpoints import save_origin
+from mlp_lib.training.checkpoints import put_weights, save_origin
 from mlp_lib.training.how import How, check_precision, pick_device
 from mlp_lib.training.loaders import load_data
 
@@ -58,19 +59,21 @@ def execute(
     on_progress: Callable[[int, int], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
     again: bool = True,
+    known: int = 0,
 ) -> Result:
     """Train one run in this process and store its record. A crash is stored as "failed" and raised.
 
-    `again=False` trains nothing where a record of the finished run has come meanwhile, from another process that works
-    at the same study: its record is the result. Raises UserError, with nothing stored, for what cannot start, and for a
-    measure that cannot be taken of the run; Busy while another process trains the run.
+    `again=False` trains nothing where there are more records of the finished run than the `known` ones, from another
+    process that works at the same study: what it has recorded is the result. Raises UserError, with nothing stored, for
+    what cannot start, and for a measure that cannot be taken of the run; Busy while another process trains the run;
+    CannotRun where what it starts from diverged.
     """
 
-    def ends():
+    def ends(runs):
         options = {"keep_epochs": keep_epochs, "on_progress": on_progress, "should_stop": should_stop}
         yield run, *loop.train(run, store.weights, how, **options)
 
-    return _execute([run], store, how, measures, ends(), again)[0]
+    return _execute([run], store, how, measures, ends, None if again else {run.key: known})[0]
 
 
 def execute_together(
@@ -82,26 +85,38 @@ def execute_together(
     keep_epochs: Sequence[int] = (),
     on_progress: Callable[[int, int], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
+    known: Mapping[str, int] | None = None,
 ) -> list[Result]:
-    """The same for runs of one list of `together.groups`, side by side: a record each, as soon as each has ended.
+    """The same for runs of one list of `side_by_side.groups`: a record each, as soon as each has ended.
 
-    Raises UserError, with nothing stored, when one of them cannot start. A crash is that of all that have not ended.
+    known: by key, as for `execute` with `again=False`; None trains all again.
+
+    Raises UserError, with nothing stored, when one of them cannot start; Busy and CannotRun tell which (`key`). A crash
+    is that of all that have not ended.
     """
-    options = {"keep_epochs": keep_epochs, "on_progress": on_progress, "should_stop": should_stop}
-    ends = side_by_side.train_together(list(runs), store.weights, how, **options)
-    return _execute(runs, store, how, measures, ends)
+
+    def ends(left):
+        options = {"keep_epochs": keep_epochs, "on_progress": on_progress, "should_stop": should_stop}
+        return side_by_side.train_together(left, store.weights, how, **options)
+
+    return _execute(runs, store, how, measures, ends, known)
 
 
 def _execute(
-    runs: Sequence[Run], store: Store, how: How, measures: tuple[str, ...], ends: Iterator, again: bool = True
+    runs: Sequence[Run],
+    store: Store,
+    how: How,
+    measures: tuple[str, ...],
+    ends: Callable[[list[Run]], Iterator],
+    known: Mapping[str, int] | None,
 ) -> list[Result]:
     """Draw the ends of these runs, (run, outcome, model) each, under their locks, and write them down."""
     for run in runs:
         take.check(measures, run)
-        parent = store.get(run.init.run) if run.init else None
-        if parent and parent.status == "diverged":
+        if parent := store.blocked_by(run):
             line = f"run {run.key} starts from {parent.key}, which diverged and left no weights; change its lr"
-            raise UserError(line)
+            raise CannotRun(line, run.key)
+    check_images(runs, store)
     device = pick_device(how.device)
     check_precision(how.precision)
     counts = models.parameter_counts(models.build_for(runs[0]))  # theirs too: they have one architecture
@@ -112,15 +127,20 @@ def _execute(
     with ExitStack() as locks:
         for run in runs:
             locks.enter_context(_locked(run, store))
-        if not again:
+        left = list(runs)
+        if known is not None:
             store.reload()
-            if all(map(store.has, runs)):
-                there = [store.get(run) for run in runs]
-                return [Result(record, store.folder / record.filename, record.steps) for record in there]
+            for run in runs:
+                if sum(record.status in FINISHED for record in store.replicates(run)) > known[run.key]:
+                    record = store.get(run)
+                    results[run.key] = Result(record, store.folder / record.filename, record.steps)
+                    left.remove(run)
+        if not left:
+            return [results[run.key] for run in runs]
         started = time.perf_counter()
         facts = {run.key: dict(key=run.key, run=run, **counts, **_flops(run)) for run in runs}
         try:
-            for run, outcome, trained in ends:
+            for run, outcome, trained in ends(left):
                 results[run.key] = Result(None, None, outcome.step)
                 if outcome.status == "paused":
                     continue
@@ -150,7 +170,7 @@ def _execute(
             raise
         except Exception as error:
             reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-            for run in runs:
+            for run in left:
                 if results[run.key].record is None:
                     store.add(
                         Record(
@@ -179,20 +199,15 @@ def _execute(
 @contextmanager
 def _locked(run: Run, store: Store) -> Iterator[None]:
     """Hold the run against other processes, and clear what one that was killed left half-written."""
-    lock = filelock.FileLock(store.weights / f"{run.key}.lock")
-    try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout:
-        raise Busy(f"run {run.key} is being trained by another process; wait for it or stop it first") from None
-    try:
-        for part in store.weights.glob(f"{run.key}[.@]*.part"):
-            part.unlink()
+    busy = Busy(f"run {run.key} is being trained by another process; wait for it or stop it first", run.key)
+    with locks.held(store.weights / f"{run.key}.lock", busy):
+        for name in os.listdir(store.weights):
+            if name.startswith((f"{run.key}.", f"{run.key}@")) and name.endswith(".part"):
+                (store.weights / name).unlink(missing_ok=True)
         yield
-    finally:
-        lock.release()
 
 
-def add_measures(run: Run, store: Store, measures: tuple[str, ...]) -> bool:
+def add_measures(run: Run, store: Store, measures: tuple[str, ...], device: str = "auto") -> bool:
     """Measure an old run's kept weights and add what all its records lack to the record of the training that they are
     from. False when the weights are not at hand. Raises UserError for a measure that cannot be taken of the run; Busy
     while another process trains or measures it."""
@@ -200,17 +215,17 @@ def add_measures(run: Run, store: Store, measures: tuple[str, ...]) -> bool:
     if not store.lacking(run, measures):
         return True
     path = store.weights / f"{run.key}.safetensors"
-    if not path.exists():
+    if not weights_at_hand(path):
         return False
+    where = pick_device(device)
     with _locked(run, store):
         store.reload()
         lacking = store.lacking(run, measures)  # another process may have been here
         if lacking:
             model = models.build_for(run)
-            model.load_state_dict(safetensors.torch.load_file(path))
-            device = pick_device()
+            put_weights(model, path)
             record = _trained(run, store)
-            measured = take.measure(lacking, model.to(device), run, load_data(run, device))
+            measured = take.measure(lacking, model.to(where), run, load_data(run, where))
             store.replace(record, record.model_copy(update={"measures": record.measures | measured}))
     return True
 

@@ -7,17 +7,46 @@ from typing import Any
 
 import safetensors.torch
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from mlp_lib.datasets import FACTS
+from mlp_lib.datasets.names import is_user_set
 from mlp_lib.errors import UserError
+from mlp_lib.paths import whats_wrong
+from mlp_lib.records.weights import weights_fault
+from mlp_lib.training.loaders import load_data
+
+_STATE = {"step", "curve", "precision", "seconds", "model", "optimizer", "running", "running_steps", "rng", "cuda_rng"}
 
 
 def find_weights(weights: Path, name: str) -> Path:
-    """The file of weights `name` (key or key@epoch). Raises UserError when it is not at hand."""
+    """The file of weights `name` (key or key@epoch). Raises UserError when it is not at hand, or not whole."""
     path = weights / f"{name}.safetensors"
-    if not path.exists():
-        raise UserError(f"the weights of run {name} are not at hand ({path}); train that run again to get them")
+    fault = weights_fault(path) if os.path.lexists(path) else "there is no such file"
+    if fault:
+        raise UserError(f"the weights of run {name} are not at hand ({path}: {fault}); train that run again")
     return path
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """The tensors of a file of weights. Raises UserError: one line that says what is wrong with the file."""
+    try:
+        return safetensors.torch.load_file(path)
+    except Exception as error:  # safetensors and torch raise many kinds for a damaged file
+        reason = weights_fault(path) or whats_wrong(path, error)
+        raise UserError(f"weights {path} cannot be read ({reason}); delete them and train that run again") from error
+
+
+def put_weights(model: nn.Module, path: Path) -> None:
+    """Fill a model with the weights in a file. Raises UserError for a damaged file, and for another model's."""
+    state = read_weights(path)
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"weights {path} are of another model: {reason}; delete them and train that run again"
+        ) from None
 
 
 def save_weights(model: nn.Module, path: Path) -> None:
@@ -42,7 +71,8 @@ def read_checkpoint(
     run, weights: Path, device: torch.device, keep_epochs: Collection[int] = (), precision: str = "auto"
 ) -> dict | None:
     """The state that `run` goes on from; None where it starts at its first step. Raises UserError for a damaged file,
-    and for one in another precision than the one asked for: a run is of one arithmetic from its first step to its last.
+    for one made with other images, and for one in another precision than the one asked for: a run is of one data set
+    and one arithmetic from its first step to its last.
 
     A checkpoint past an epoch whose weights are wanted since, and are not at hand, is of no use.
     """
@@ -52,11 +82,14 @@ def read_checkpoint(
     try:
         saved = torch.load(path, map_location=device, weights_only=True)
     except Exception as error:  # torch raises many kinds for a damaged file; all mean the same to the user
-        kind = type(error).__name__
-        raise UserError(f"checkpoint {path} cannot be read ({kind}); delete it to start over") from error
+        reason = whats_wrong(path, error if isinstance(error, OSError) else ValueError(type(error).__name__))
+        raise UserError(f"checkpoint {path} cannot be read ({reason}); delete it to start over") from error
     owner = saved.get("key") if isinstance(saved, dict) else None
     if owner != run.key:
         raise UserError(f"checkpoint {path} belongs to run {owner}, not {run.key}; delete it to start over")
+    if lacking := sorted(_STATE - saved.keys()):
+        raise UserError(f"checkpoint {path} is not whole ({lacking[0]} is missing); delete it to start over")
+    _check_images(run, saved, path, device)
     if precision not in ("auto", saved["precision"]):
         raise UserError(
             f"run {run.key} was begun in {saved['precision']} and {precision} is asked for; go on with "
@@ -64,6 +97,20 @@ def read_checkpoint(
         )
     past = (epoch for epoch in keep_epochs if epoch * run.steps_per_epoch <= saved["step"])
     return saved if all((weights / f"{run.key}@{epoch}.safetensors").exists() for epoch in past) else None
+
+
+def _check_images(run, saved: dict[str, Any], path: Path, device: torch.device) -> None:
+    """Raises UserError where the checkpoint was made with other images than those at hand. One of before this was kept
+    is taken on the project's own sets, whose images are checked whenever they are read."""
+    known = saved.get("data")
+    if known is None and (not is_user_set(run.dataset) or run.dataset in FACTS):
+        return
+    if known != load_data(run, device).fingerprint:
+        said = "was begun with other images" if known else "does not say with which images it was begun"
+        raise UserError(
+            f"run {run.key} {said} of {run.dataset}: put those back, give the new ones another name, or delete {path} "
+            "to start over"
+        )
 
 
 def _write_whole(path: Path, write: Callable[[Path], None]) -> None:

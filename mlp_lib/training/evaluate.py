@@ -2,7 +2,7 @@
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from mlp_lib.training import loaders
 from mlp_lib.training.loaders import Data, Split
@@ -27,12 +27,26 @@ def evaluate(model: nn.Module, data: Data, split: Split) -> dict[str, float]:
 
 
 def glimpse(split: Split, count: int) -> Split:
-    """`count` examples of a split: the first of them; where they lie class by class, some of every class."""
-    size, labels = len(split.labels), split.labels
-    if size <= count or not (labels[1:] >= labels[:-1]).all():
-        return Split(split.images[:count], labels[:count])
-    spread = torch.arange(count, device=labels.device) * size // count
-    return Split(split.images[spread], labels[spread])
+    """`count` examples of a split, its classes about in proportion: the first of them where they are so, else every
+    so many-th, else some drawn by lot, always the same."""
+    size, labels = len(split.labels), split.labels.cpu()
+    if size <= count or _in_proportion(labels, torch.arange(count)):
+        return Split(split.images[:count], split.labels[:count])
+    chosen = torch.arange(count) * size // count
+    if not _in_proportion(labels, chosen):
+        chosen = torch.randperm(size, generator=torch.Generator().manual_seed(20235))[:count].sort().values
+    chosen = chosen.to(split.labels.device)
+    return Split(split.images[chosen], split.labels[chosen])
+
+
+def _in_proportion(labels: Tensor, chosen: Tensor) -> bool:
+    """Whether every class's share of the `chosen` is what a draw by lot gives, within six standard deviations."""
+    size, count = len(labels), len(chosen)
+    of_all = torch.bincount(labels)
+    found = torch.bincount(labels[chosen], minlength=len(of_all))
+    share = of_all.double() / size
+    deviation = (count * share * (1 - share) * (size - count) / max(size - 1, 1)).sqrt()
+    return bool(((found - count * share).abs() <= 6 * deviation + 1).all())
 
 
 def final_metrics(model: nn.Module, data: Data) -> dict[str, float]:

@@ -22,14 +22,16 @@ class How(NamedTuple):
 
 def pick_device(name: str = "auto") -> torch.device:
     """The device to use: what was asked for, else CUDA, Apple's mps, the CPU. Raises UserError if it is not there."""
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    count = {"cuda": max(torch.cuda.device_count(), 1) if torch.cuda.is_available() else 0}
+    count |= {"mps": int(torch.backends.mps.is_available()), "cpu": 1}
     if name == "auto":
-        return torch.device(next(kind for kind, found in there.items() if found))
-    kind = name.split(":")[0]
-    if not there.get(kind, False):
-        found = ", ".join(kind for kind, is_there in there.items() if is_there)
-        raise UserError(f"device={name!r} is not available here; use one of: auto, {found}")
-    return torch.device(name)
+        return torch.device(next(kind for kind, found in count.items() if found))
+    kind, colon, index = name.partition(":")
+    is_number = index.isascii() and index.isdigit() if colon else True
+    if not is_number or int(index or 0) >= count.get(kind, 0):
+        found = [kind if n == 1 else f"{kind}:0 to {kind}:{n - 1}" for kind, n in count.items() if n]
+        raise UserError(f"device={name!r} is not available here; use one of: auto, {', '.join(found)}")
+    return torch.device(f"{kind}:{int(index)}" if colon else kind)
 
 
 def check_precision(name: str) -> None:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from mlp_lib import datasets
+from mlp_lib.machine import check_fits
 from mlp_lib.training import augment
 from mlp_lib.training.seeds import stream_seed
 
@@ -56,8 +57,13 @@ class Data(NamedTuple):
 def load_data(run, device: torch.device | str = "cpu", root=None) -> Data:
     """Everything a run reads, at its resolution, on `device`; kept for the next run that reads the same.
 
-    Raises UserError where the images are missing. Shared: do not write into its tensors.
+    Raises UserError where the images are missing, or more than the memory holds. Shared: do not write into its tensors.
     """
+    facts = datasets.facts(run.dataset, root)
+    numbers = facts.channels * run.pixels**2
+    size = (facts.train_size + facts.test_size) * numbers
+    check_fits(size, f"{run.dataset} at {run.pixels} pixels", "take a lower resolution")
+    check_fits(12 * run.batch_size * numbers, f"a batch of {run.batch_size}", "take a smaller batch_size")
     reads = (run.dataset, run.split, run.subset, run.pixels, run.permute_seed)
     return _load_data(*reads, torch.device(device), datasets.resolved(root))
 

@@ -11,18 +11,18 @@ from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-import safetensors.torch
 import torch
 from torch import Tensor, nn
 
 from mlp_lib.errors import UserError
 from mlp_lib.models import build_for, has_batch_norm
+from mlp_lib.output import say
 from mlp_lib.training import loaders, optim
-from mlp_lib.training.checkpoints import find_weights, read_checkpoint, save_checkpoint, save_weights
+from mlp_lib.training.checkpoints import find_weights, read_checkpoint, read_weights, save_checkpoint, save_weights
 from mlp_lib.training.evaluate import CURVE_EXAMPLES, evaluate, final_metrics, glimpse
 from mlp_lib.training.how import How, prepare
 from mlp_lib.training.loaders import Batch, Data
-from mlp_lib.training.seeds import stream_seed
+from mlp_lib.training.seeds import device_random_state, set_random_state, stream_seed
 from mlp_lib.training.step import batch_gradient
 from mlp_lib.training.timing import faster_precision
 
@@ -133,9 +133,7 @@ class Loop:
             self.optimizer.load_state_dict(saved["optimizer"])
             self.step, self.seconds, self.curve = saved["step"], saved["seconds"], saved["curve"]
             self.running, self.running_steps = saved["running"], saved["running_steps"]
-            torch.set_rng_state(saved["rng"].cpu())
-            if saved["cuda_rng"] is not None:
-                torch.cuda.set_rng_state(saved["cuda_rng"].cpu())
+            set_random_state(saved["rng"], saved["cuda_rng"], self.running.device)
         self.first_step, self.loop_seconds = self.step, 0.0
         self.started = self.clock = time.perf_counter()  # since when `seconds` and `loop_seconds` lack what passes
 
@@ -160,7 +158,7 @@ class Loop:
                 if self.accumulate >= len(batch.images) or has_batch_norm(self.model):
                     raise
                 self.accumulate *= 2
-                print(f"out of memory: the batch of {len(batch.images)} goes through in {self.accumulate} parts")
+                say(f"out of memory: the batch of {len(batch.images)} goes through in {self.accumulate} parts")
         if self.run.clip is not None:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.run.clip)
         self.optimizer.step()
@@ -196,6 +194,7 @@ class Loop:
         """Write the checkpoint."""
         state = {
             "key": self.run.key,
+            "data": self.data.fingerprint,
             "step": self.step,
             "curve": self.curve,
             "precision": self.precision,
@@ -205,7 +204,7 @@ class Loop:
             "running": self.running,
             "running_steps": self.running_steps,
             "rng": torch.get_rng_state(),
-            "cuda_rng": torch.cuda.get_rng_state() if self.running.is_cuda else None,
+            "cuda_rng": device_random_state(self.running.device),  # or that of mps
         }
         save_checkpoint(state, weights / f"{self.run.key}.checkpoint")
 
@@ -245,7 +244,7 @@ def initial_model(run, weights: Path) -> nn.Module:
         return model
     parent = run.init.run
     name = parent.key if run.init.epoch is None else f"{parent.key}@{run.init.epoch}"
-    state = safetensors.torch.load_file(find_weights(weights, name))
+    state = read_weights(find_weights(weights, name))
     if run.init.transform == "new_head":
         state = {k: v for k, v in state.items() if not k.startswith("linear_out.")}
     try:

@@ -13,6 +13,7 @@ from torch import nn
 
 from mlp_lib.errors import UserError
 from mlp_lib.models import build_for
+from mlp_lib.output import say
 from mlp_lib.records import architectures
 from mlp_lib.records.run import Run
 from mlp_lib.training import loaders
@@ -140,7 +141,7 @@ def _ends(part: list[Run], weights: Path, how: How, precision: str, device, opti
         try:
             ended = _side_by_side(part, weights, precision, loaders.load_data(part[0], device), options)
         except torch.OutOfMemoryError:
-            print(f"out of memory: {len(part)} runs do not fit side by side and are trained one by one")
+            say(f"out of memory: {len(part)} runs do not fit side by side and are trained one by one")
     if ended is None:
         for run in part:
             outcome, model = train.train(run, weights, how, **options)

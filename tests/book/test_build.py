@@ -128,6 +128,18 @@ def test_a_folder_that_no_build_made_is_not_emptied(tmp_path):
     assert (tmp_path / "thesis.tex").read_text() == "years of work"
 
 
+def test_a_measurement_that_took_minutes_outlives_the_next_build(tmp_path):
+    build._empty(tmp_path / "_build")
+    for name in ("bench.json", "build.log", "html/index.html", "src/book/old.md"):
+        path = tmp_path / "_build" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("{}")
+    (tmp_path / "_build" / "link").symlink_to(tmp_path)
+    build._empty(tmp_path / "_build")
+    assert sorted(path.name for path in (tmp_path / "_build").iterdir()) == [build.MARKER, "bench.json"]
+    assert tmp_path.is_dir()
+
+
 # --- execution
 
 

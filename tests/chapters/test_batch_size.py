@@ -7,7 +7,7 @@ import pytest
 from helpers import record_of
 
 from mlp_lib.chapters import planning
-from mlp_lib.chapters.batch_size import study
+from mlp_lib.chapters.batch_size import presets, study
 from mlp_lib.chapters.claims import judge
 from mlp_lib.chapters.tuning import TUNING_SEED, not_run
 from mlp_lib.errors import UserError
@@ -17,7 +17,7 @@ from mlp_lib.records.run import make_run
 from mlp_lib.records.store import Store
 from mlp_lib.sweeps import costs
 
-ALL = list(study.PRESETS)
+ALL = list(presets.PRESETS)
 
 
 class Fake:
@@ -38,7 +38,7 @@ class Fake:
 
     def record(self, run, measures):
         doublings = math.log2(run.batch_size / 64)
-        middle = study.grid_of(run.optimizer, self.architecture(run), run.batch_size)[1]
+        middle = presets.grid_of(run.optimizer, self.architecture(run), run.batch_size)[1]
         off = abs(math.log(run.lr / (self.peak * middle)))
         top1 = 60 - self.slope * doublings - 5 * off + run.seed % 5 / 10
         values = {
@@ -55,8 +55,8 @@ class Fake:
     @staticmethod
     def architecture(run) -> str:
         if run.model.startswith("CNN"):
-            return study.PLAIN_CNN if run.norm == "none" else study.CNN
-        return study.VIT if run.model.startswith("ViT") else study.MLP
+            return presets.PLAIN_CNN if run.norm == "none" else presets.CNN
+        return presets.VIT if run.model.startswith("ViT") else presets.MLP
 
     def asked(self, train=True) -> dict:
         return {run.key: run for runs, trained, _ in self.calls if trained == train for run in runs}
@@ -91,10 +91,10 @@ def test_one_batch_size_is_nothing_to_compare():
 
 def test_runs_at_equal_steps_are_written_in_epochs_where_they_are_whole():
     run = make_run(model="B-1/Wi-16", dataset="digits", subset=384, batch_size=32, epochs=2)  # 12 steps an epoch
-    assert study.at_equal_steps(run, 24).key == run.key
-    part = study.at_equal_steps(run, 30)
+    assert presets.at_equal_steps(run, 24).key == run.key
+    part = presets.at_equal_steps(run, 30)
     assert (part.epochs, part.steps, part.total_steps) == (None, 30, 30)
-    assert study.at_equal_steps(part, 36).epochs == 3
+    assert presets.at_equal_steps(part, 36).epochs == 3
 
 
 def test_one_recipe_for_every_tuned_cell(laptop):
@@ -104,17 +104,17 @@ def test_one_recipe_for_every_tuned_cell(laptop):
         ("none", 0.3, 0.0, "constant", "holdout", 10_240)
     }
     assert {r.optimizer for r in runs} == {"lion", "sgd"} and {r.batch_size for r in runs} == {64, 256, 1024}
-    assert {c.architecture for c in results.cells} == set(study.ARCHITECTURES)
+    assert {c.architecture for c in results.cells} == set(presets.ARCHITECTURES)
     assert max(run.total_steps for run in runs) <= 500
 
 
 def test_grids_move_with_the_batch_size_by_the_declared_rule():
-    assert study.grid_of("sgd", study.MLP, 256) == pytest.approx((0.0033, 0.01, 0.03))
-    assert study.grid_of("sgd", study.MLP, 1024) == pytest.approx((0.0067, 0.02, 0.06))
-    assert study.grid_of("lion", study.CNN, 4096) == pytest.approx((0.0013, 0.004, 0.012))
-    for optimizer in study.EXPONENT:
-        for architecture in study.ARCHITECTURES:
-            low, middle, high = study.grid_of(optimizer, architecture, 64)
+    assert presets.grid_of("sgd", presets.MLP, 256) == pytest.approx((0.0033, 0.01, 0.03))
+    assert presets.grid_of("sgd", presets.MLP, 1024) == pytest.approx((0.0067, 0.02, 0.06))
+    assert presets.grid_of("lion", presets.CNN, 4096) == pytest.approx((0.0013, 0.004, 0.012))
+    for optimizer in presets.EXPONENT:
+        for architecture in presets.ARCHITECTURES:
+            low, middle, high = presets.grid_of(optimizer, architecture, 64)
             assert low < middle < high
 
 
@@ -142,12 +142,12 @@ def test_the_lines_that_are_judged_come_first_and_suffice(preset):
     fake = Fake()
     results = study.collect(grid, fake)
     first = {(fake.architecture(run), run.optimizer) for run in fake.calls[0][0]}
-    assert first == {(study.MLP, "lion"), (study.CNN, "lion")}
+    assert first == {(presets.MLP, "lion"), (presets.CNN, "lion")}
     assert {run.seed for run in fake.calls[0][0]} == {TUNING_SEED}
-    assert set(results.frame["architecture"]) == set(study.JUDGED) and set(results.frame["optimizer"]) == {"lion"}
+    assert set(results.frame["architecture"]) == set(presets.JUDGED) and set(results.frame["optimizer"]) == {"lion"}
     assert set(results.frame["budget"]) == {"epochs"} and results.complete
     assert results.sufficient == (preset != "smoke")  # which has two seeds
-    judged = Fake(missing=lambda run: fake.architecture(run) not in study.JUDGED or run.optimizer != "lion")
+    judged = Fake(missing=lambda run: fake.architecture(run) not in presets.JUDGED or run.optimizer != "lion")
     partial = study.collect(grid, judged)
     assert partial.sufficient == results.sufficient and not partial.complete
 
@@ -155,8 +155,8 @@ def test_the_lines_that_are_judged_come_first_and_suffice(preset):
 def test_fresh_seeds_at_the_choice_five_where_it_is_judged(laptop):
     _, results = laptop
     for cell in results.cells:
-        judged = cell.architecture in study.JUDGED and cell.optimizer == "lion" and cell.budget == "epochs"
-        shared = cell.batch_size == 256 and cell.architecture in study.JUDGED and cell.optimizer == "lion"
+        judged = cell.architecture in presets.JUDGED and cell.optimizer == "lion" and cell.budget == "epochs"
+        shared = cell.batch_size == 256 and cell.architecture in presets.JUDGED and cell.optimizer == "lion"
         assert [run.seed for run in cell.runs] == ([0, 1, 2, 3, 4] if judged else [0, 1, 2]), (cell, shared)
         assert cell.choice.final and not cell.choice.at_edge
         assert {run.lr for run in cell.runs} == {cell.choice.lr}
@@ -190,11 +190,11 @@ def test_each_call_asks_for_its_own_measures(laptop):
         for run in runs:
             if train and run.seed != TUNING_SEED:
                 asked.setdefault((run.dataset, fake.architecture(run), run.optimizer), set()).add(measures)
-    assert asked[("cifar10", study.MLP, "lion")] == asked[("cifar10", study.CNN, "lion")] == {study.THEORY}
-    assert asked[("cifar10", study.VIT, "lion")] == asked[("cifar10", study.MLP, "sgd")] == {()}
-    assert asked[("cifar100", study.MLP, "lion")] == {("probe_cifar10",)}
-    for grid in study.PRESETS.values():
-        assert {*study.THEORY, f"probe_{grid.target}"} <= set(MEASURES)
+    assert asked[("cifar10", presets.MLP, "lion")] == asked[("cifar10", presets.CNN, "lion")] == {presets.AT_THE_END}
+    assert asked[("cifar10", presets.VIT, "lion")] == asked[("cifar10", presets.MLP, "sgd")] == {()}
+    assert asked[("cifar100", presets.MLP, "lion")] == {("probe_cifar10",)}
+    for grid in presets.PRESETS.values():
+        assert {*presets.AT_THE_END, f"probe_{grid.target}"} <= set(MEASURES)
 
 
 def test_the_papers_protocol_is_one_lr_then_tuned(laptop):
@@ -311,7 +311,7 @@ def test_the_cosine_control_differs_from_what_is_judged_in_its_schedule_only_and
     preset = study.resolve("overnight")
     plain, cosine = (
         {(c.architecture, c.run.batch_size): c for c in study._candidates(preset, lines)}
-        for lines in (study.Lines(study.JUDGE, "epochs", study.JUDGED), study.COSINE)
+        for lines in (presets.Lines(presets.JUDGE, "epochs", presets.JUDGED), presets.COSINE)
     )
     assert plain.keys() == cosine.keys()
     for key, candidate in cosine.items():
@@ -325,7 +325,7 @@ def test_sizes_beyond_the_judged_ones_judge_nothing_and_go_with_the_presets_own_
     preset = study.resolve("overnight")
     results = study.collect(preset, not_run)
     beyond = results.tuned[results.tuned["budget"] == "beyond"]
-    assert set(beyond["batch_size"]) == {32, 16_384} and set(beyond["architecture"]) == set(study.JUDGED)
+    assert set(beyond["batch_size"]) == {32, 16_384} and set(beyond["architecture"]) == set(presets.JUDGED)
     assert set(results.frame["batch_size"]) == set(preset.batch_sizes)
     seen = {run.total_steps * run.batch_size for cell in results.cells if cell.budget == "beyond" for run in cell.runs}
     assert seen == {preset.epochs * preset.subset}  # as many images as the judged runs see

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 import torch
 
-from mlp_lib.chapters.batch_size import training_lengths
+from mlp_lib.chapters.batch_size import comparisons, training_lengths
 
 NOISE = {0: -0.1, 1: 0.0, 2: 0.1}
 
@@ -20,6 +20,7 @@ def run(architecture, batch_size, seed, curve, budget="epochs", test=50.0, statu
         batch_size=batch_size,
         seed=seed,
         status=status,
+        schedule="constant",
         dataset="cifar10",
         test_top1=test + NOISE[seed],
         curve=points,
@@ -32,18 +33,17 @@ def tuned(curves, **options) -> pd.DataFrame:
 
 def test_a_small_batch_that_overtrains_is_worse_at_the_end_only():
     frame = tuned({64: [(1, 40.0), (5, 50.0), (30, 47.0)], 4096: [(1, 20.0), (5, 45.0), (30, 49.0)]})
-    found = training_lengths.changes_by_length(frame)
-    assert found["epoch"].tolist() == [1, 5, 30, training_lengths.BEST]
-    assert [round(change.mean, 6) for change in found["change"]] == [-20, -5, 2, -1]  # each at its best: 49 - 50
+    found = comparisons.by_length(frame)
+    assert found["epoch"].tolist() == [1, 5, 30, comparisons.BEST]
+    assert [round(change.mean, 6) for change in found["difference"]] == [-20, -5, 2, -1]  # each at its best: 49 - 50
     assert found["means"].iloc[-1] == pytest.approx({64: 50.0, 4096: 49.0})
-    words = training_lengths.reading_by_length(frame, "B-MLP")
-    assert words.startswith("worse after 1, 5 epochs; better after 30 epochs; each at the best epoch of")
-    assert training_lengths.reading_by_length(frame, "CNN") == "not run"
+    assert [*comparisons.at_lengths(frame, "B-MLP")] == [1, 5, 30, comparisons.BEST]
+    assert comparisons.at_lengths(frame, "CNN") == {}
 
 
 def test_only_lengths_that_every_batch_size_has_are_compared():
     frame = tuned({64: [(1, 40.0), (2, 41.0)], 1024: [(2, 30.0), (3, 35.0)]})
-    assert training_lengths.changes_by_length(frame)["epoch"].tolist() == [2, training_lengths.BEST]
+    assert comparisons.by_length(frame)["epoch"].tolist() == [2, comparisons.BEST]
 
 
 @pytest.mark.parametrize("status", ["diverged", "not run"])
@@ -51,15 +51,12 @@ def test_the_ends_are_those_of_all_judged_batch_sizes_whether_they_have_curves_o
     """256 - 64 is not the largest minus the smallest where 1,024 is judged too, and has nothing to show."""
     there = tuned({64: [(1, 40.0), (2, 41.0)], 256: [(2, 30.0), (3, 35.0)]})
     frame = pd.concat([there, tuned({1024: []}, status=status)])
-    found = training_lengths.changes_by_length(frame)
-    assert found["epoch"].tolist() == [2, training_lengths.BEST]  # what every size with curves has
-    assert [change.n for change in found["change"]] == [0, 0]
+    found = comparisons.by_length(frame)
+    assert found["epoch"].tolist() == [2, comparisons.BEST]  # what every size with curves has
+    assert [change.n for change in found["difference"]] == [0, 0]
     row = training_lengths.table_by_length(frame).iloc[0]
     assert row["batch 64":].tolist() == ["41.0", "30.0", "not run", "not run"]
-    assert (
-        training_lengths.reading_by_length(frame, "B-MLP") == "not run"
-        and training_lengths.change_at_best(frame, "B-MLP").n == 0
-    )
+    assert comparisons.at_lengths(frame, "B-MLP")[comparisons.BEST].n == 0
     between = pd.concat([there.replace({"batch_size": {256: 1024}}), tuned({256: []}, status=status)])
     assert training_lengths.table_by_length(between).iloc[0]["batch 64":].tolist() == [
         "41.0",
@@ -76,7 +73,7 @@ def test_one_batch_size_has_no_change():
 
 def test_what_stands_under_a_schedule_is_not_read_for_shorter_trainings():
     frame = tuned({64: [(1, 40.0)], 1024: [(1, 30.0)]}, budget="cosine")
-    assert training_lengths.changes_by_length(frame).empty
+    assert comparisons.by_length(frame).empty
     assert training_lengths.table_by_length(frame).iloc[0, 0] == "not run"
 
 
@@ -93,9 +90,8 @@ def test_the_best_epoch_is_the_other_seeds():
             tuned({4096: [(epoch, 40.0 + epoch) for epoch in range(4)]}),
         ]
     )
-    change = training_lengths.change_at_best(frame, "B-MLP")
-    assert change.mean == pytest.approx(43 - 50) and change.n == 3
-    assert training_lengths.change_at_best(frame, "CNN").n == 0
+    at_best = comparisons.at_lengths(frame, "B-MLP")[comparisons.BEST]
+    assert at_best.mean == pytest.approx(43 - 50) and at_best.n == 3
 
 
 def test_the_floor_is_the_loss_of_a_network_that_answers_what_smoothing_asks_for():

@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from mlp_lib.chapters.batch_size import schedules
+from mlp_lib.chapters.batch_size import comparisons, schedules
 
 NOISE = {0: -0.1, 1: 0.0, 2: 0.1}
 
@@ -41,22 +41,23 @@ def both(architecture="B-MLP", train=100.0) -> pd.DataFrame:
 
 
 def test_constant_and_cosine_stand_beside_each_other():
-    changes = schedules.changes(both())
-    assert changes["B-MLP", "constant"].mean == pytest.approx(2) and changes["B-MLP", "constant"].n == 3
-    assert changes["B-MLP", "cosine"].mean == pytest.approx(-1) and changes["CNN", "cosine"].n == 0
+    frame = both()
+    constant, cosine = (comparisons.difference(frame, "B-MLP", budget=budget) for budget in ("epochs", "cosine"))
+    assert (constant.mean, constant.n, cosine.mean) == (pytest.approx(2), 3, pytest.approx(-1))
+    assert comparisons.difference(frame, "CNN", budget="cosine").n == 0
     table = schedules.table_of_accuracies(both())
     assert table["learning rate"].tolist() == ["constant", "cosine"] * 2
-    assert table["batch 64"].iloc[1].startswith("53.0") and table[schedules.CHANGE].iloc[3] == "not run"
+    assert table["batch 64"].iloc[1].startswith("53.0") and table[comparisons.DIFFERENCE].iloc[3] == "not run"
 
 
-def test_the_change_of_the_change_is_paired_by_seed():
+def test_the_interaction_is_paired_by_seed():
     row = schedules.interactions(both()).iloc[0]
     assert (row["smaller"], row["larger"], row["fitted"]) == (64, 4096, 100.0)
-    for name, mean in (("constant", 2), ("cosine", -1), ("apart", -3)):
+    for name, mean in (("constant", 2), ("cosine", -1), ("interaction", -3)):
         assert row[name].mean == pytest.approx(mean) and row[name].n == 3
         assert row[name].interval == pytest.approx((mean, mean))  # seeds cancel
     loss = schedules.interactions(both(), "test_loss").iloc[0]
-    assert loss["apart"].mean == pytest.approx(0.03)
+    assert loss["interaction"].mean == pytest.approx(0.03)
     more = pd.concat([both(), cell(8, "beyond", 1.0)])
     assert schedules.interactions(more)["smaller"].unique().tolist() == [64]  # what lies beyond has no schedule
 
@@ -65,16 +66,14 @@ def test_both_sides_are_of_the_seeds_that_all_four_cells_have():
     frame = both()
     fewer = frame[~((frame["budget"] == "cosine") & (frame["batch_size"] == 4096) & (frame["seed"] == 2))]
     row = schedules.interactions(fewer).iloc[0]
-    assert {row[name].n for name in ("constant", "cosine", "apart")} == {2}
+    assert {row[name].n for name in ("constant", "cosine", "interaction")} == {2}
 
 
 def test_equal_fit_asks_that_all_four_cells_have_learnt_their_images():
-    assert schedules.at_equal_fit(both(), "B-MLP") == (
-        "from batch 64 to 4,096 it changes by 2.0 [2.0, 2.0] n=3 points at a constant rate and by "
-        "-1.0 [-1.0, -1.0] n=3 under the schedule, a difference of -3.0 [-3.0, -3.0] n=3"
-    )
-    assert "no larger batch size" in schedules.at_equal_fit(both(train=98.0), "B-MLP")
-    assert "no larger batch size" in schedules.at_equal_fit(both(), "CNN")
+    row = schedules.at_equal_fit(both(), "B-MLP")
+    assert (row["smaller"], row["larger"]) == (64, 4096) and row["interaction"].mean == pytest.approx(-3)
+    assert schedules.at_equal_fit(both(train=98.0), "B-MLP") is None
+    assert schedules.at_equal_fit(both(), "CNN") is None
 
 
 def test_the_control_is_complete_when_all_of_it_has_ended_and_there_is_one():

@@ -14,6 +14,7 @@ from mlp_lib.chapters.controls import cost_of_one_image
 from mlp_lib.chapters.controls import figures as drawn
 from mlp_lib.chapters.controls import study as controls
 from mlp_lib.chapters.notebook import open_chapter
+from mlp_lib.chapters.recipes import WIDENINGS
 from mlp_lib.chapters.tuning import TUNING_SEED
 from mlp_lib.errors import UserError
 from mlp_lib.models import build_for, parameter_counts
@@ -56,26 +57,28 @@ class Fake:
 
 
 @pytest.mark.parametrize("name", controls.PRESETS)
-def test_every_family_gets_the_same_number_of_trials_whatever_wins(name):
+def test_every_family_gets_the_same_number_of_trials_before_a_grid_is_widened(name):
     for best in (("adamw", 1e-3, "flip+pad"), ("lion", 1e-9, "none"), ("sgd", 1e3, "flip+crop+mixup")):
         fake = Fake(best)
         results = controls.collect(controls.resolve(name), fake)
         trials = pd.DataFrame(r.model_dump() for r in fake.asked().values() if r.seed == TUNING_SEED)
         counts = trials.fillna({"norm": "own"}).groupby(["model", "norm"]).size()
-        assert len(counts) == 6 and set(counts) == {13}
-        searched = [cell for cell in results.cells if cell.search]
-        assert {(cell.search.asked, cell.search.done) for cell in searched} == {(13, 13)} and results.complete
+        searches = [cell.search for cell in results.cells if cell.search]
+        assert {search.asked for search in searches} == {13} and results.complete
+        assert len(counts) == 6 and sum(counts) == 6 * 13 + sum(search.beyond for search in searches)
+        assert all(search.done == 13 + search.beyond and search.beyond <= WIDENINGS for search in searches)
 
 
 def test_the_stages_follow_one_another_and_fresh_seeds_run_at_the_choice():
     fake = Fake()
     results = controls.collect(LAPTOP, fake)
-    (first, _), (second, _), (final, _) = fake.calls  # three calls, each of which fills every core
+    (first, _), (second, _), (third, _), (final, _) = fake.calls  # four calls, each of which fills every core
     assert {(r.augment, r.subset, r.epochs, r.seed) for r in first} == {("flip+pad", 7500, 10, TUNING_SEED)}
     assert {(r.optimizer, r.lr) for r in first} == {(optimizer, lr) for optimizer, lrs in controls.GRIDS for lr in lrs}
     assert {(r.optimizer, r.lr, r.augment) for r in second} == {
         ("adamw", lr, augment) for lr in (1e-3, 3.33e-4) for augment in ("none", "flip+crop+mixup")
     }
+    assert {(r.optimizer, r.lr, r.augment) for r in third} == {("adamw", 3e-3, "flip+crop+mixup")}
     assert {(r.optimizer, r.lr, r.augment, r.subset, r.epochs, r.split) for r in final} == {
         ("adamw", 1e-3, "flip+crop+mixup", 10_000, 30, "holdout")
     }
@@ -84,7 +87,7 @@ def test_the_stages_follow_one_another_and_fresh_seeds_run_at_the_choice():
     }
     assert results.frame["seed"].tolist() == [0] * 6 + [1] * 6 + [2] * 6  # a whole table early
     assert results.frame["family"].tolist() == LABELS * 3 and results.frame["chosen"].all()
-    assert results.frame["trials"].eq(13).all() and results.sufficient
+    assert results.frame["trials"].eq(14).all() and results.sufficient
 
 
 def test_a_third_of_the_lr_can_win_in_the_second_stage():
@@ -95,22 +98,44 @@ def test_a_third_of_the_lr_can_win_in_the_second_stage():
 
     search = controls.collect(LAPTOP, Gentle()).cells[0].search
     assert (search.lr, search.augment, search.at_edge) == (3.33e-4, "flip+crop+mixup", False)
+    assert search.beyond == 1
 
 
 @pytest.mark.parametrize(
-    "lr, at_edge", [(1e-3, False), (3e-4, True), (3e-3, True), (1e-4, True)], ids=["inside", "low", "high", "below"]
+    "lr, augment, chosen, beyond, at_edge",
+    [
+        (1e-3, "flip+pad", 1e-3, 0, False),
+        (3e-4, "flip+pad", 3e-4, 1, False),  # 1e-4 is worse
+        (3e-3, "flip+pad", 3e-3, 1, False),
+        (3e-5, "none", 3.33e-5, 2, False),  # after 3e-4 and 1e-4: 3.33e-5 and 1.11e-5
+        (1e-9, "none", 1.23e-6, WIDENINGS, True),
+        (1e-3, "none", 1e-3, 1, False),  # tried at a third in the second stage, and at three times in the third
+    ],
+    ids=["inside", "low", "high", "beyond", "far beyond", "another augmentation"],
 )
-def test_an_edge_is_flagged_and_never_widened(lr, at_edge):
-    fake = Fake(("adamw", lr, "flip+pad"))
-    cell = controls.collect(LAPTOP, fake).cells[0]
-    assert cell.search.at_edge is at_edge and cell.search.final and cell.search.done == 13
+def test_a_grid_is_widened_until_the_best_lies_inside(lr, augment, chosen, beyond, at_edge):
+    search = controls.collect(LAPTOP, Fake(("adamw", lr, augment))).cells[0].search
+    assert (search.lr, search.beyond, search.at_edge, search.final) == (pytest.approx(chosen), beyond, at_edge, True)
+    assert search.done == 13 + beyond and ("at an edge of its grid" in search.flags) == at_edge
+    assert "chosen by one seed" in search.flags and "chosen at 33% of the training" in search.flags
+
+
+def test_a_search_with_two_peaks_is_flagged():
+    class Dip(Fake):
+        def record(self, run):
+            dip = 15 if run.optimizer == "adamw" and run.lr == 1e-3 else 0
+            score = Fake(("adamw", 2e-3, "flip+pad")).record(run).metrics["val_top1"] - dip
+            return record_of(run, metrics={"val_top1": score, "test_top1": score, "train_top1": 95.0})
+
+    assert "its grid has two peaks" in controls.collect(LAPTOP, Dip()).cells[0].search.flags
+    assert "its grid has two peaks" not in controls.collect(LAPTOP, Fake()).cells[0].search.flags
 
 
 def test_a_diverged_trial_is_not_chosen_and_the_first_of_equals_is():
-    search = controls.collect(LAPTOP, Fake(diverged=lambda run: run.lr > 9e-4)).cells[0].search
+    search = controls.collect(LAPTOP, Fake(diverged=lambda run: run.lr > 8e-4)).cells[0].search
     assert (search.optimizer, search.lr, search.final) == ("adamw", 3e-4, True)
     nothing = controls.collect(LAPTOP, Fake(diverged=lambda run: True))
-    assert nothing.complete and {cell.search.lr for cell in nothing.cells} == {1e-4}
+    assert nothing.complete and all(cell.search.final for cell in nothing.cells)
     equal = Fake()
     equal.record = lambda run: record_of(run)
     search = controls.collect(LAPTOP, equal).cells[0].search
@@ -275,7 +300,7 @@ def test_the_search_is_drawn_with_its_choice_and_its_losses():
     ring = by_style["o", "None"]
     assert ring.get_xydata().tolist() == [[1e-3, 90.0]]  # the best that the fake knows
     row = drawn.table_of_search(cells).iloc[0]
-    assert (row["adamw"], row["paper's augm."], row["trials"]) == ("85.0 at 0.001", "90.0 at 0.001", "13 of 13")
+    assert (row["adamw"], row["paper's augm."], row["trials"]) == ("85.0 at 0.001", "90.0 at 0.001", "13 + 1")
     assert row["chosen"] == "adamw, flip+crop+mixup"
 
 

@@ -53,6 +53,49 @@ def test_what_is_not_a_parameter_is_passed_over():
     assert notebook.notebook_values(namespace) == {"preset": "smoke", "train": False}
 
 
+CELL = '# Parameters: papermill replaces them\npreset: str = "auto"\ntrain: bool = True\nepochs: int = None\n'
+INJECTED = '# Parameters\npreset = "smoke"\ntrain = False\n'
+
+
+def after(*cells: str, startup: str = "") -> dict:
+    """A kernel's `globals()` when it has run a start-up file and then these cells."""
+    namespace: dict = {}
+    exec(startup, namespace)
+    namespace["In"] = ["", *cells]
+    for cell in cells:
+        exec("\n".join(line for line in cell.splitlines() if not line.startswith("%")), namespace)
+    return namespace
+
+
+@pytest.mark.parametrize(
+    "startup",
+    [
+        "DATA_DIR = '/data'",
+        "from math import *",
+        "import numpy as np\nfrom numpy import *",
+        "epochs = 77\nlrs = 3",
+        "answer = preset = 'x'",
+    ],
+)
+def test_what_start_up_files_define_is_no_parameter(startup):
+    opened = open_chapter("rq1", after(CELL, INJECTED, "x = 5\nresults = [x]", startup=startup))
+    assert (opened.preset, opened.parameters.train, opened.parameters.epochs) == ("smoke", False, None)
+    check_parameters(after(CELL.replace("epochs: int = None\n", ""), startup=startup))
+
+
+def test_what_papermill_injects_is_a_parameter_whatever_start_up_files_define():
+    with pytest.raises(UserError, match="unknown parameter 'pi'; this chapter takes"):
+        open_chapter("rq1", after(CELL, INJECTED + "pi = 3\n", startup="from math import *"))
+    with pytest.raises(UserError, match="unknown parameter 'epoch'"):
+        open_chapter("rq1", after(CELL.replace("epochs", "epoch")))
+
+
+def test_a_readers_own_cell_changes_a_parameter():
+    namespace = after(CELL, "%matplotlib inline\npreset, train = 'smoke', False\nother = 3", "epochs = 4")
+    opened = open_chapter("rq1", namespace)
+    assert (opened.preset, opened.parameters.epochs, opened.parameters.train) == ("smoke", 4, False)
+
+
 def test_text_from_papermill_is_converted():
     opened = open_chapter("rq1", {"preset": "smoke", "train": False, "epochs": "2", "lrs": ["1e-3"]})
     assert (opened.grid.epochs, opened.grid.lrs) == (2, (0.001,))

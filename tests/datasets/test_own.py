@@ -170,17 +170,19 @@ def flowers(root):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(encoded(picture(seed, size), "PNG" if name.endswith("png") else "JPEG"))
     picture(9, mode="L").save(folder / "val" / "daisy" / "grey.png")
+    (folder / "val" / "rose").mkdir()
+    picture(10).save(folder / "val" / "rose" / "w.png")
     (folder / "train" / "rose" / "notes.txt").write_text("not an image")
     return folder
 
 
 def test_folder(flowers, root, capsys):
     facts = datasets.facts("folder:flowers")
-    assert (facts.num_classes, facts.channels, facts.resolution, facts.train_size, facts.test_size) == (2, 3, 64, 5, 2)
+    assert (facts.num_classes, facts.channels, facts.resolution, facts.train_size, facts.test_size) == (2, 3, 64, 5, 3)
     assert not (root / "decoded").exists()  # facts decode nothing
     images = datasets.load("folder:flowers")
     assert images.classes == ("daisy", "rose") and images.train_labels.tolist() == [0, 0, 1, 1, 1]
-    assert images.test_labels.tolist() == [0, 0] and images.train_images.shape == (5, 3, 64, 64)
+    assert images.test_labels.tolist() == [0, 0, 1] and images.train_images.shape == (5, 3, 64, 64)
     of_its_size = np.asarray(Image.open(flowers / "train" / "rose" / "b.png")).transpose(2, 0, 1)
     assert np.array_equal(images.train_images[3], of_its_size)  # untouched
     wide = Image.open(flowers / "train" / "daisy" / "y.png")  # 200 x 100: the middle 100, by Lanczos
@@ -188,7 +190,7 @@ def test_folder(flowers, root, capsys):
     assert np.array_equal(images.train_images[1], np.asarray(expected).transpose(2, 0, 1))
     assert (images.test_images[0] == images.test_images[0, :1]).all()  # grey.png, as colour
     assert np.abs(images.train_images.mean((0, 2, 3)) / 255 - images.facts.mean).max() < 5.1e-5
-    assert "of 7 images decoded" in capsys.readouterr().out
+    assert "of 8 images decoded" in capsys.readouterr().out
 
 
 def test_a_folder_is_decoded_once_for_each_size_and_again_when_it_changes(flowers, root, capsys):
@@ -197,9 +199,15 @@ def test_a_folder_is_decoded_once_for_each_size_and_again_when_it_changes(flower
     capsys.readouterr()
     forget()
     assert datasets.load("folder:flowers@16").fingerprint == first.fingerprint
-    assert capsys.readouterr().out == ""
+    said = capsys.readouterr().out
+    assert (
+        "decoded" not in said and "1 file is no image that can be read, and is left out: train/rose/notes.txt" in said
+    )
     datasets.fetch("folder:flowers")
-    assert sorted(p.name for p in (root / "decoded").iterdir()) == ["flowers@16", "flowers@64"]
+    assert sorted(p.name.split("-")[0] for p in (root / "decoded").iterdir() if p.is_dir()) == [
+        "flowers@16",
+        "flowers@64",
+    ]
     picture(77).save(flowers / "train" / "rose" / "b.png")
     forget()
     again = datasets.load("folder:flowers@16")
@@ -224,7 +232,7 @@ def test_folders_that_cannot_be_used_are_one_line(flowers, root):
         with pytest.raises(UserError, match="daisy/x.png cannot be decoded.*replace it") as error:
             datasets.load("folder:flowers")
         one_line(error)
-    assert not (root / "decoded" / "flowers@64" / "index.json").exists()
+    assert not list((root / "decoded").rglob("index.json")) and not list((root / "decoded").glob("*.part"))
     (flowers / "val" / "tulip").mkdir()
     forget()
     with pytest.raises(UserError, match="no class 'tulip'"):
@@ -301,3 +309,130 @@ def test_a_run_on_a_set_of_ones_own_from_images_to_a_record_without_them(flowers
     frame = Store(root / "records").frame().set_index("key")
     assert set(frame.index) == {run.key, child.key}
     assert frame.loc[run.key, "total_steps"] == 4 and frame.loc[run.key, "dataset"] == "folder:flowers@8"
+
+
+# --- labels
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [(1, 2, 3), (3, 10010, 20017), (0, 2), (5, 2**62), (2**31, 2**40, 2**63 - 1)],
+)
+@pytest.mark.parametrize("kind", [np.int64, np.uint64, ">i8"])
+def test_labels_are_mapped_and_the_map_is_kept(root, capsys, labels, kind):
+    given = np.array(labels * 4, kind)
+    write_npz(root / "mine", colours(len(given)), given, colours(len(labels)), np.array(labels[::-1], kind))
+    assert datasets.facts("npz:mine").num_classes == len(labels)
+    images = datasets.load("npz:mine")
+    assert images.train_labels.tolist() == [*range(len(labels))] * 4 and images.train_labels.dtype == np.int64
+    assert images.test_labels.tolist() == [*range(len(labels))][::-1]
+    assert images.labels_in_files == labels and images.classes == tuple(map(str, labels))
+    said = f"labels {', '.join(map(str, labels))} of the files are the classes 0 to {len(labels) - 1}, in this order"
+    assert said in capsys.readouterr().out
+
+
+def test_labels_from_0_are_kept_as_they_are(root, capsys):
+    write_npz(root / "mine", colours(6), [2, 0, 1, 1, 0, 2], colours(3), [1, 2, 0])
+    images = datasets.load("npz:mine")
+    assert images.train_labels.tolist() == [2, 0, 1, 1, 0, 2] and images.labels_in_files == ()
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "message"),
+    [
+        ([1, 2, 1, 2], [1, 1], "test.npz: no image has label 2, which train.npz has"),
+        ([1, 2, 1, 2], [1, 3], "test.npz: label 3 does not occur in train.npz"),
+        ([7, 7, 7, 7], [7, 7], "train.npz: all labels are 7"),
+        ([5, 6, 10**6, 10**9], [5, 6], "no image has label 1000000 .*4 classes in train.npz, 2 here"),
+    ],
+)
+def test_labels_that_leave_a_class_empty_are_refused(root, train, test, message):
+    write_npz(root / "mine", colours(4), train, colours(2), test)
+    with pytest.raises(UserError, match=message.replace(" .*4", ".*4")) as error:
+        datasets.facts("npz:mine")
+    one_line(error)
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["a", "b"], ("a", "b")),
+        (["-", "x", "-", "y"], ("x", "y")),
+        ({"3": "y", "1": "x", "9": "unused"}, ("x", "y")),
+        ({"words": ["a", "b"]}, ("a", "b")),
+    ],
+)
+def test_names_of_mapped_classes(root, names, expected):
+    write_npz(root / "mine", colours(4), [1, 3, 1, 3], colours(2), [3, 1])
+    (root / "mine" / "classes.json").write_text(json.dumps(names))
+    assert datasets.load("npz:mine").classes == expected
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[" * 50_000, b"\xff\xfe", b"[1, 2]", b'["a"]', b'{"1": "a"}', b"3", b"null"]
+)
+def test_class_names_that_cannot_be_used_are_one_line(root, content):
+    write_npz(root / "mine", colours(4), [1, 3, 1, 3], colours(2), [3, 1])
+    (root / "mine" / "classes.json").write_bytes(content)
+    with pytest.raises(UserError, match="classes.json (cannot be read as JSON|must be a list of 2 names)") as error:
+        datasets.load("npz:mine")
+    one_line(error)
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_damaged_compression_of_any_kind_is_one_line(root, method):
+    write_npz(root / "mine", colours(40) // 64, np.arange(40) % 2, colours(2), [0, 1])
+    whole = root / "mine" / "train.npz"
+    with zipfile.ZipFile(whole) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(whole, "w", method) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    good = whole.read_bytes()
+    datasets.load("npz:mine")
+    rng = np.random.default_rng(method)
+    for _ in range(40):
+        content = bytearray(good)
+        for at in rng.integers(0, len(content), 3):
+            content[at] ^= int(rng.integers(1, 256))
+        whole.write_bytes(content)
+        forget()
+        try:
+            datasets.load("npz:mine")
+        except UserError as error:
+            assert "\n" not in str(error)
+
+
+def test_other_things_in_the_place_of_npz_are_named(root):
+    write_npz(root / "mine", colours(4), [0, 1, 0, 1], colours(2), [0, 1])
+    path = root / "mine" / "train.npz"
+    for content, message in (
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 3\n", "it is a Git LFS pointer"),
+        (b"", "it is empty"),
+    ):
+        path.write_bytes(content)
+        forget()
+        with pytest.raises(UserError, match=message):
+            datasets.facts("npz:mine")
+    path.unlink()
+    path.mkdir()
+    forget()
+    with pytest.raises(UserError, match="train.npz is a folder; it needs"):
+        datasets.facts("npz:mine")
+
+
+def test_images_beyond_the_memory_are_refused_before_they_are_read(root, monkeypatch):
+    from mlp_lib import machine
+
+    write_npz(root / "mine", colours(40), np.arange(40) % 2, colours(2), [0, 1])
+    monkeypatch.setattr(machine, "usable_memory", lambda: 4000)
+    with pytest.raises(UserError, match="train.npz: 0.0 GB, but this machine lets it have 0.0 GB; take a smaller set"):
+        datasets.load("npz:mine")
+
+
+@pytest.mark.parametrize("name", ["npz:a\nb", "folder:a\tb", "npz:caf\udce9", "folder:a@" + "9" * 5000])
+def test_names_that_no_line_holds_are_one_line(root, name):
+    with pytest.raises(UserError) as error:
+        datasets.facts(name)
+    one_line(error).encode()

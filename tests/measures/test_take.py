@@ -72,7 +72,7 @@ def test_unknown_names_and_convolutions_are_one_line():
 def test_what_looks_at_an_embedding_is_for_networks_that_start_with_one(name):
     run = RUN.but(model=name)
     dense = isinstance(build(name, 10, 32).first_layer, nn.Linear)
-    layers = {"first_layer", "first_layer_initial", "first_layer_spread"}
+    layers = {"first_layer", "first_layer_initial", "first_layer_spread", "first_layer_change"}
     assert all((obstacle(measured, run) is None) == dense for measured in layers)
     general = {"translated", "sharpness", "gradient_noise", "probe_cifar10", "probe_cifar100"}
     assert set(applicable(tuple(MEASURES), run)) - layers == general  # shapes has colours, and digits has none
@@ -94,7 +94,26 @@ def test_the_initial_layer_is_the_one_that_training_starts_from(tmp_path):
     assert set(encode(np.ones((3, 4)), 2)) == {"pictures", "pictures_units"}
 
 
+def test_the_change_is_what_training_added_to_the_weights_it_started_from(tmp_path):
+    """A model whose first layer is the initial one plus a single pixel in every unit."""
+    from mlp_lib.training.loop import initial_model
+
+    run = RUN.but(seed=5)
+    model = initial_model(run, tmp_path)
+    before = model.first_layer.weight.detach().clone()
+    with torch.no_grad():
+        model.first_layer.weight[:, 40] += 0.5
+    found = measure(("first_layer_change", "first_layer_spread"), model, run, None)
+    change = found["first_layer_change"]
+    assert change["entropy_mean"] == pytest.approx(0, abs=1e-6) and change["radius_mean"] == pytest.approx(0, abs=1e-3)
+    assert change["moved"] == pytest.approx(0.5 * np.sqrt(70) / float(before.norm()), rel=1e-4)
+    assert found["first_layer_spread"]["entropy_mean"] > 0.5
+    still = measure(("first_layer_change",), initial_model(run, tmp_path), run, None)["first_layer_change"]
+    assert still["moved"] == 0 and np.isfinite(still["radius_mean"])
+
+
 def test_a_run_that_starts_from_another_has_no_initial_layer_of_its_own():
     child = RUN.but(init={"run": RUN})
     with pytest.raises(UserError, match=f"run {child.key} starts from another run's weights"):
         measure(("first_layer_spread",), build("S-1/Wi-70", 10, 32), child, None)
+    assert obstacle("first_layer_change", child)

@@ -72,6 +72,15 @@ def test_table_of_cells_says_what_is_not_run_and_what_diverged():
     assert table["test top-1 % [95%]"][1] == "not run"
 
 
+def test_table_of_cells_has_runs_that_are_given_by_steps():
+    by_steps = frame(epochs=None, steps=30, preset="laptop")
+    runs = pd.concat([frame(steps=None), by_steps, frame(epochs=None, steps=1200, train_examples=None)])
+    table = plots.table_of_cells(runs, PAPER)
+    assert len(table) == 6 and table["test top-1 % [95%]"].str.contains("n=3").all()
+    assert table["epochs"].tolist() == [100, 100, *["2.5 (30 steps)"] * 2, *["1,200 steps"] * 2]  # 12 steps an epoch
+    assert table["images"].tolist() == ["50,000"] * 4 + [""] * 2
+
+
 def test_training_length_draws_means_and_t_bands():
     figure = plots.training_length(curves(frame()), "val_top1", "validation top-1 (%)")
     plain, augmented = figure.axes
@@ -216,3 +225,27 @@ def test_a_tables_intervals_and_names_stay_on_one_line_and_its_links_are_left_al
     assert '<span class="unbroken">B-6/Wi-256</span>' in html
     assert '42.6 <span class="unbroken">[41.8, 43.5]</span> n=5' in html
     assert '<a href="a-b.html">x</a>' in html and 'class="study-table wide"' in html
+
+
+def test_a_readers_matplotlibrc_changes_no_figure(tmp_path, monkeypatch):
+    import matplotlib
+    import matplotlib.pyplot as plt
+    import numpy as np
+
+    from mlp_lib.plots import image_grid, use_style
+
+    def drawn() -> bytes:
+        use_style()
+        figure = image_grid(np.arange(2 * 3 * 16, dtype=np.uint8).reshape(2, 3, 4, 4), ["a_1", "50%"])
+        figure.savefig(tmp_path / "x.png", metadata={"Software": None})
+        return (tmp_path / "x.png").read_bytes()
+
+    with matplotlib.rc_context():
+        expected = drawn()
+        for settings in (
+            {"text.usetex": True},
+            {"font.size": 40, "font.family": "serif", "axes.facecolor": "black"},
+            {"savefig.format": "pdf", "savefig.dpi": 9, "figure.figsize": (1, 1), "axes.titlesize": 3},
+        ):
+            plt.rcParams.update(settings)
+            assert drawn() == expected

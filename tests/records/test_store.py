@@ -206,6 +206,8 @@ def test_curves_are_tidy(store):
     assert tidy["epoch"].tolist() == [1, 2] and tidy["val_top1"].tolist() == [30, 50]
     assert (tidy["key"] == RUN.key).all() and (tidy["model"] == "B-2/Wi-32").all() and "curve" not in tidy
     assert curves(pd.DataFrame()).empty
+    finals = {f"{part}_{metric}" for part in ("train", "val", "test") for metric in ("top1", "top5", "loss")}
+    assert finals & {*tidy} == {"val_top1"}  # what the points have: final metrics are no points of a curve
 
 
 # --- merge ----------------------------------------------------------------------------------------------------------
@@ -293,3 +295,73 @@ def test_a_file_in_the_place_of_a_folder_of_records_is_not_an_empty_store(tmp_pa
     with pytest.raises(UserError, match="records cannot be read"):
         list(Store(tmp_path / "file"))
     assert list(Store(tmp_path / "new")) == []  # a folder that is still to be made
+
+
+# --- what is read -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def opened(monkeypatch):
+    """Names of the files that were read, and how often the folder was listed (as "")."""
+    seen, read, listdir = [], Path.read_bytes, os.listdir
+    monkeypatch.setattr(Path, "read_bytes", lambda path: seen.append(path.name) or read(path))
+    monkeypatch.setattr(os, "listdir", lambda path: seen.append("") or listdir(path))
+    return seen
+
+
+def test_what_is_asked_of_one_run_reads_the_files_of_that_run(store, opened):
+    records = [record_of(RUN.but(seed=seed)) for seed in range(30)]
+    for record in records:
+        store.add(record)
+    store.add(record_of(RUN.but(seed=3), seconds=7.0))
+    opened.clear()
+    fresh, mine = Store(store.folder), RUN.but(seed=3)
+    assert fresh.has(mine) and len(fresh.replicates(mine)) == 2 and fresh.measures(mine) == {}
+    assert not fresh.has(RUN.but(seed=30)) and fresh.lacking(RUN.but(seed=4), ("a",)) == ("a",)
+    assert fresh.frame([mine, RUN.but(seed=4)])["status"].tolist() == ["ok", "ok"]
+    assert sorted(opened) == sorted(["", *(r.filename for r in store.replicates(mine)), records[4].filename])
+    opened.clear()
+    fresh.add(record_of(RUN.but(seed=5), seconds=8.0))  # a replicate: that run is looked at again, no other
+    assert len(fresh.replicates(RUN.but(seed=5))) == 2 and len(fresh.replicates(mine)) == 2
+    assert sorted(opened) == sorted(record.filename for record in fresh.replicates(RUN.but(seed=5)))
+
+
+def test_a_file_is_read_once_however_often_the_folder_is_looked_at(store, opened):
+    for seed in range(5):
+        store.add(record_of(RUN.but(seed=seed)))
+    fresh = Store(store.folder)
+    opened.clear()
+    for _ in range(3):
+        assert len(list(fresh)) == len(fresh.frame()) == 5 and fresh.has(RUN.but(seed=2))
+        fresh.reload()
+    assert sorted(name for name in opened if name) == sorted(p.name for p in store.folder.iterdir())
+    store.add(record_of(RUN.but(seed=5)))  # by another process
+    assert not fresh.has(RUN.but(seed=6)) and fresh.has(RUN.but(seed=5))
+    path = store.folder / store.get(RUN).filename
+    path.write_text("{")
+    fresh.reload()
+    with pytest.raises(UserError, match=f"record {path} is not valid"):
+        fresh.get(RUN)
+    assert fresh.has(RUN.but(seed=1))  # a damaged record is no matter of other runs
+
+
+def test_a_record_under_any_name_is_that_of_its_run(store):
+    path = store.add(record_of(RUN))
+    path.rename(path.with_name("from a friend.json"))
+    fresh = Store(store.folder)
+    assert fresh.has(RUN) and len(list(fresh)) == 1 and not fresh.has(RUN.but(seed=1))
+
+
+def test_records_of_one_run_are_read_while_another_process_replaces_them(store, monkeypatch):
+    old, other = record_of(RUN), Store(store.folder)
+    store.add(old)
+    new, real, fresh = old.model_copy(update={"measures": {"a": {"x": 1}}}), Path.read_bytes, Store(store.folder)
+
+    def replaced_before_it_is_read(path):
+        if path.name == old.filename:
+            monkeypatch.setattr(Path, "read_bytes", real)
+            other.replace(old, new)
+        return real(path)
+
+    monkeypatch.setattr(Path, "read_bytes", replaced_before_it_is_read)
+    assert fresh.replicates(RUN) == [new]

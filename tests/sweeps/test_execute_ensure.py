@@ -13,8 +13,9 @@ import pytest
 import torch
 from helpers import forget, record_of
 
+from mlp_lib.chapters import planning
 from mlp_lib.datasets import load
-from mlp_lib.errors import Busy, NotMeasurable, UserError
+from mlp_lib.errors import Busy, CannotRun, NotMeasurable, UserError
 from mlp_lib.measures.take import MEASURES, measure
 from mlp_lib.models import build_for
 from mlp_lib.models.flops import cost_of
@@ -140,14 +141,47 @@ def test_a_crash_is_recorded_raised_and_tried_again(store, monkeypatch):
     assert [r.status for r in store.replicates(RUN)] == ["ok"]
 
 
-def test_a_measure_that_fails_does_not_cost_the_training(store, trained, monkeypatch):
+@pytest.mark.parametrize(
+    "error, why",
+    [
+        (ZeroDivisionError("division by zero"), "ZeroDivisionError: division by zero"),
+        (
+            torch.OutOfMemoryError("CUDA out of memory.\n  Tried to allocate"),
+            "OutOfMemoryError: CUDA out of memory. Tried",
+        ),
+        (np.linalg.LinAlgError("SVD did not converge"), "LinAlgError: SVD did not converge"),
+    ],
+)
+def test_a_measure_that_fails_is_written_down_and_all_else_goes_on(store, trained, monkeypatch, capsys, error, why):
+    kept, other = RUN.but(seed=2), RUN.but(seed=1)
+    quietly([kept], store)
+
+    def fails(*arguments):
+        raise error
+
     with monkeypatch.context() as patch:
-        patch.setitem(MEASURES, "first_layer", lambda *a: 1 / 0)
-        with pytest.raises(ZeroDivisionError):
-            quietly([RUN], store, measures=("first_layer",))
+        patch.setitem(MEASURES, "first_layer", fails)
+        frame = quietly([RUN, kept, other], store, measures=("first_layer", "first_layer_spread"))
+    assert frame["status"].tolist() == ["ok"] * 3 and not frame.attrs["stopped"]
+    for run, found in zip((RUN, kept, other), frame["measures"], strict=True):
+        assert (
+            found["first_layer"]["not_measured"].startswith(why) and "not_measured" not in found["first_layer_spread"]
+        )
+        assert f"first_layer of run {run.key} is not measured: {why}" in capsys.readouterr().out or run is not RUN
+    assert len(list(store)) == 3 and len(trained) == 3
+    again = quietly([RUN, kept, other], store, measures=("first_layer",))
+    assert again["measures"].tolist() == frame["measures"].tolist() and len(trained) == 3
+    assert "first_layer" not in measures_of(again.to_dict("records")[0])
+
+
+def test_images_that_a_measure_misses_are_the_users_business(store, monkeypatch):
+    def misses(*arguments):
+        raise UserError("CIFAR-10 is not there")
+
+    monkeypatch.setitem(MEASURES, "first_layer", misses)
+    with pytest.raises(UserError, match="CIFAR-10 is not there"):
+        quietly([RUN], store, measures=("first_layer",))
     assert (store.get(RUN).status, store.get(RUN).measures) == ("ok", {})
-    assert set(quietly([RUN], store, measures=("first_layer",))["measures"][0]) == {"first_layer"}
-    assert trained == [RUN.key] and len(list(store)) == 1
 
 
 def test_a_full_disk_stores_nothing_and_the_next_call_completes(store, monkeypatch):
@@ -221,6 +255,32 @@ def test_measuring_kept_weights_waits_too_when_the_budget_is_spent(store):
     assert store.get(RUN).measures == {}
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_kept_weights_are_measured_stops_the_study(store, trained, monkeypatch, number):
+    quietly([RUN, RUN.but(seed=1)], store)
+    real, later = MEASURES["first_layer"], RUN.but(seed=2)
+
+    def interrupted(*arguments):
+        os.kill(os.getpid(), number)
+        return real(*arguments)
+
+    monkeypatch.setitem(MEASURES, "first_layer", interrupted)
+    ensure_all = planning.training(store, ("first_layer",), how=HOW, progress=False)
+    frame = ensure_all([RUN, RUN.but(seed=1)])
+    assert frame.attrs["stopped"] and [len(measures) for measures in frame["measures"]] == [1, 0]
+    assert ensure_all([later])["status"].tolist() == ["not run"] and len(trained) == 2
+    monkeypatch.setitem(MEASURES, "first_layer", real)
+    assert planning.training(store, (), how=HOW, progress=False)([later])["status"].tolist() == ["ok"]
+
+
+def test_kept_weights_are_measured_on_the_device_that_is_asked_for(store, monkeypatch):
+    quietly([RUN], store)
+    asked = []
+    monkeypatch.setattr(executing, "pick_device", lambda name="auto": asked.append(name) or torch.device("cpu"))
+    quietly([RUN], store, measures=("first_layer",))
+    assert asked == ["cpu"]
+
+
 def test_other_images_under_the_same_name_are_refused(store, tmp_path, monkeypatch):
     digits = load("digits")
     monkeypatch.setenv("MLP_LIB_DATA", str(tmp_path))
@@ -285,15 +345,35 @@ def test_a_parents_epoch_that_is_wanted_later_is_made_again(store, trained):
     assert a.metrics == b.metrics and a.curve == b.curve
 
 
-def test_a_diverged_run_is_a_result_and_its_children_cannot_start(store, trained):
-    hot = RUN.but(optimizer="sgd", lr=1e10, norm="none", epochs=60)
-    child = RUN.but(init={"run": hot})
-    assert quietly([hot], store)["status"].tolist() == ["diverged"]
-    quietly([hot], store)
-    assert trained == [hot.key]
-    with pytest.raises(UserError, match=f"starts from {hot.key}, which diverged"):
-        quietly([child], store)
-    assert hot.key not in trained[1:] and store.get(child) is None
+HOT = RUN.but(optimizer="sgd", lr=1e10, norm="none", epochs=60)
+
+
+@pytest.mark.parametrize("options", [{}, {"workers": 2}])
+def test_a_diverged_run_is_a_result_what_starts_from_it_cannot_run_and_the_rest_goes_on(store, capsys, options):
+    child = RUN.but(init={"run": HOT})
+    grandchild, other = RUN.but(init={"run": child, "transform": "new_head"}), RUN.but(seed=1)
+    expected = ["diverged", "cannot run", "cannot run", "ok"]
+    frame = quietly([HOT, child, grandchild, other], store, **options)
+    assert frame["status"].tolist() == expected and not frame.attrs["stopped"]
+    assert "2 runs cannot run" in capsys.readouterr().out
+    assert missing([child, grandchild, other], store) == [] and store.get(child) is None
+    again = quietly([HOT, child, grandchild, other, RUN], store, **options)
+    assert again["status"].tolist() == [*expected, "ok"] and len(store.replicates(HOT)) == 1
+    assert again["train_flops"][1] == cost_of(child).true * 128 * 20
+    with pytest.raises(CannotRun, match=f"starts from {HOT.key}, which diverged"):
+        execute(child, store, HOW)
+    with pytest.raises(CannotRun, match=f"starts from {HOT.key}, which diverged"):
+        execute(grandchild, store, HOW)
+
+
+def test_what_starts_from_weights_that_a_replicate_has_left_can_run(store):
+    hot, child = record_of(PARENT, status="diverged", time="2025-03-01T00:00:00+00:00"), CHILD
+    store.add(record_of(PARENT))
+    store.add(hot)
+    assert store.blocked_by(child) == PARENT and store.row(child)["status"] == "cannot run"
+    store.weights.mkdir()
+    (store.weights / f"{PARENT.key}@1.safetensors").touch()
+    assert store.blocked_by(child) is None and keys(missing([child], store)) == [child.key]
 
 
 def test_not_trained_is_not_run_with_its_cost(store, trained):

@@ -183,13 +183,42 @@ def test_precision_is_measured_on_a_copy_and_not_for_short_runs(rich, monkeypatc
 
     monkeypatch.setattr(timing, "batch_gradient", noted)
     monkeypatch.setattr(timing, "seconds_of", timed)
+    monkeypatch.setattr(timing, "MEASURED", {})
     model, data = build_for(run), loaders.load_data(run)
     before = {k: v.clone() for k, v in model.state_dict().items()}
     assert {faster_precision(model, run, data, seconds=0.05), slower} == {"fp32", "bf16"}
     assert {*seen} == {"fp32", "bf16"}
     assert same(before, model.state_dict()) and all(p.grad is None for p in model.parameters())
     seen.clear()
-    assert faster_precision(model, run.but(epochs=None, steps=9), data) == "fp32" and {*seen} == {"fp32"}
+    short = run.but(epochs=None, steps=9)
+    assert faster_precision(model, short, data) == "fp32" and seen == {}  # a step of this shape has been timed
+    timing.MEASURED.clear()
+    assert faster_precision(model, short, data) == "fp32" and {*seen} == {"fp32"}
+
+
+def test_precision_is_measured_once_for_a_shape(rich, monkeypatch):
+    asked, run = [], rich[0].but(epochs=100_000)
+    monkeypatch.setattr(timing, "seconds_of", lambda work, device, limit: asked.append(limit) or 1.0)
+    monkeypatch.setattr(timing, "MEASURED", {})
+
+    def chosen(run, threads=1):
+        before = len(asked)
+        torch.set_num_threads(threads)
+        try:
+            precision = faster_precision(build_for(run), run, loaders.load_data(run))
+        finally:
+            torch.set_num_threads(1)
+        return precision, len(asked) - before
+
+    assert chosen(run) == ("fp32", 3)
+    for same_shape in (run, run.but(seed=5), run.but(lr=0.5), run.but(epochs=7)):
+        assert chosen(same_shape) == ("fp32", 0)
+    for other in (run.but(model="B-1/Wi-32"), run.but(batch_size=64), run.but(resolution=10), run.but(norm="none")):
+        assert chosen(other) == ("fp32", 3) and chosen(other) == ("fp32", 0)
+    assert chosen(run, threads=2) == ("fp32", 3)
+    known = dict(timing.MEASURED)  # what a sweep hands to its next worker
+    monkeypatch.setattr(timing, "MEASURED", known)
+    assert chosen(run) == ("fp32", 0)
 
 
 # --- divergence -----------------------------------------------------------------------------------------------------
@@ -209,12 +238,16 @@ def test_divergence_is_a_result_without_weights(tmp_path, fields):
 
 def test_devices_are_taken_in_order_and_asked_for_by_name(monkeypatch):
     def there(cuda, mps):
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: 2 if cuda else 0)
         monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
         monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
 
     there(True, True)
     assert pick_device() == torch.device("cuda") and pick_device("cuda:1") == torch.device("cuda:1")
     assert pick_device("cpu") == torch.device("cpu")
+    for name in ("cuda:2", "cuda:", "cuda:-1", "cuda:x", "cuda:0:1", "cuda:²", "mps:1", "cpu:x", "cpu:1", ":0", "CPU"):
+        with pytest.raises(UserError, match="use one of: auto, cuda:0 to cuda:1, mps, cpu"):
+            pick_device(name)
     there(False, True)
     assert pick_device("auto") == torch.device("mps")
     with pytest.raises(UserError, match="device='cuda' is not available here; use one of: auto, mps, cpu"):

@@ -14,6 +14,7 @@ from mlp_lib.errors import UserError
 from mlp_lib.paths import REPOSITORY
 from mlp_lib.records.run import make_run
 from mlp_lib.training.loop import train
+from mlp_lib.training.seeds import device_random_state, set_random_state
 
 
 @pytest.fixture(scope="module")
@@ -185,3 +186,18 @@ def test_a_full_disk_is_one_line_and_loses_nothing(rich, tmp_path, small_disk, m
     assert [p.read_bytes() for p in tmp_path.iterdir()] == [kept]
     outcome, _ = train(run, tmp_path, HOW)
     assert_same_run(outcome, tmp_path, rich)
+
+
+def test_the_random_state_that_is_kept_is_that_of_the_device_trained_on(monkeypatch):
+    put = []
+    monkeypatch.setattr(torch.cuda, "get_rng_state", lambda device="cuda": torch.tensor([torch.device(device).index]))
+    monkeypatch.setattr(
+        torch.cuda, "set_rng_state", lambda state, device="cuda": put.append((state.item(), str(device)))
+    )
+    monkeypatch.setattr(torch.mps, "get_rng_state", lambda: torch.tensor([7]))
+    monkeypatch.setattr(torch.mps, "set_rng_state", lambda state: put.append((state.item(), "mps")))
+    host = torch.get_rng_state()
+    for name in ("cuda:1", "mps", "cpu"):
+        device = torch.device(name)
+        set_random_state(host, device_random_state(device), device)
+    assert put == [(1, "cuda:1"), (7, "mps")] and device_random_state(torch.device("cpu")) is None

@@ -200,6 +200,32 @@ def test_a_run_that_another_process_trains_is_not_touched(store):
     assert [result.record.status for result in execute_together(runs, store, HOW)] == ["ok"] * 3
 
 
+def test_a_run_that_another_process_has_leaves_the_others_to_be_trained(store, calls, capsys):
+    runs = seeds(4)
+    store.weights.mkdir(parents=True)
+    with filelock.FileLock(store.weights / f"{runs[1].key}.lock"):
+        frame = ensured(runs, store)
+    assert frame["status"].tolist() == ["ok", "not run", "ok", "ok"] and frame["together"].tolist()[0] == 3
+    assert calls[-1] == keys([runs[0], *runs[2:]]) and "1 runs are left to another process" in capsys.readouterr().out
+    assert set(ensured(runs, store)["status"]) == {"ok"} and calls[-1] == [runs[1].key]
+
+
+def test_a_group_that_another_terminal_has_trained_meanwhile_is_not_trained_again(store, monkeypatch):
+    runs, real, steps = seeds(3), executing.execute_together, []
+
+    def after_another_terminal(members, here, *args, **options):
+        monkeypatch.setattr(executing, "execute_together", real)
+        real(members[:2], Store(store.folder), HOW)
+        monkeypatch.setattr(training, "go", lambda loop, *rest: steps.append(loop.run.key) or went(loop, *rest))
+        return real(members, here, *args, **options)
+
+    went = training.go
+    monkeypatch.setattr(executing, "execute_together", after_another_terminal)
+    assert set(ensured(runs, store)["status"]) == {"ok"}
+    assert steps == [runs[2].key] and len(list(store)) == 3
+    assert len(execute_together(runs, store, HOW)) == 3 and len(list(store)) == 6  # asked for: replicates
+
+
 def test_a_crash_is_that_of_all_that_have_not_ended_and_is_tried_again(store, monkeypatch):
     runs, real, finished = seeds(3), training.finish, []
 

@@ -1,6 +1,6 @@
-"""What theory talks about, measured at the end of training against batch size: chapter rq2-batch-size. No torch.
+"""Gradient noise scale, curvature and training loss at the end of training, against batch size.
 
-Frames are `studies.batch_size.Results.tuned`. Noise scale and eigenvalue span powers of ten: means are geometric and
+Frames are `study.Results.tuned`. Noise scale and eigenvalue span powers of ten: means are geometric and
 intervals are of logarithms.
 """
 
@@ -9,28 +9,30 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from mlp_lib.chapters.batch_size.figures import BUDGETS, LINES, LOOKS, batch_axis, draw_line, joined
-from mlp_lib.chapters.batch_size.study import JUDGE, JUDGED
+from mlp_lib.chapters.batch_size.comparisons import judged_rows
+from mlp_lib.chapters.batch_size.figures import BUDGETS, LOOKS, batch_axis, draw_line, with_sizes_beyond
+from mlp_lib.chapters.batch_size.presets import JUDGE, JUDGED
+from mlp_lib.chapters.batch_size.tables import LINES
 from mlp_lib.plots import tables
 from mlp_lib.plots.style import DASHES, WIDTH
 from mlp_lib.records.frames import measures_of
 from mlp_lib.stats.intervals import paired_ratio
 
-THEORY = {  # what a panel shows: the measure and its value, or a column of the frame
+QUANTITIES = {  # what a panel shows: the measure and its value, or a column of the frame
     "gradient noise scale (examples)": ("gradient_noise", "noise_scale"),
     "top Hessian eigenvalue": ("sharpness", "top_eigenvalue"),
     "training loss (nats)": "train_loss",
 }
 
 
-def theory(tuned: pd.DataFrame) -> Figure:
+def at_the_end(tuned: pd.DataFrame) -> Figure:
     """Gradient noise scale, top Hessian eigenvalue and training loss at the end of training against batch size, for
     LION; solid at equal epochs, dashed at equal steps, 95% t-intervals between seeds, on the axis that is drawn."""
-    figure, axes = plt.subplots(1, len(THEORY), figsize=(WIDTH, 3.4))
-    rows = joined(tuned)
+    figure, axes = plt.subplots(1, len(QUANTITIES), figsize=(WIDTH, 3.4))
+    rows = with_sizes_beyond(tuned)
     rows = rows[(rows["optimizer"] == JUDGE) & rows["architecture"].isin(JUDGED) & rows["budget"].isin(BUDGETS)]
     rows = rows[rows["status"] == "ok"]
-    for axis, (label, where) in zip(axes, THEORY.items(), strict=True):
+    for axis, (label, where) in zip(axes, QUANTITIES.items(), strict=True):
         for (architecture, budget), part in rows.groupby(["architecture", "budget"], sort=False):
             values = part.assign(value=_measured(part, where)).dropna(subset=["value"])
             look = {**LOOKS[architecture], "ls": "-" if budget == "epochs" else "--"}
@@ -49,7 +51,7 @@ def theory(tuned: pd.DataFrame) -> Figure:
     return figure
 
 
-def noise_left_out(tuned: pd.DataFrame) -> tuple[int, int]:
+def count_without_noise_scale(tuned: pd.DataFrame) -> tuple[int, int]:
     """Of how many runs the noise scale was measured, and of how many of these |G|^2 came out not positive, so that
     the figure has no point for them."""
     found = [measures_of(row).get("gradient_noise") for row in tuned.drop_duplicates("key").to_dict("records")]
@@ -60,13 +62,13 @@ def noise_left_out(tuned: pd.DataFrame) -> tuple[int, int]:
 def table_of_ratios(tuned: pd.DataFrame) -> pd.DataFrame:
     """Noise scale and top eigenvalue at each larger batch size divided by those at the smallest, paired by seed: LION
     at equal epochs, a row an architecture and quantity, with the training accuracy that the runs came to below."""
-    rows = tuned[(tuned["optimizer"] == JUDGE) & (tuned["budget"] == "epochs")]  # the judged batch sizes
+    rows = judged_rows(tuned)
     smallest, *larger = sorted(rows["batch_size"].unique())
     found = []
     for architecture in JUDGED:
         own = rows[(rows["architecture"] == architecture) & (rows["status"] == "ok")]
         at = {size: own[own["batch_size"] == size].set_index("seed") for size in (smallest, *larger)}
-        for label, where in THEORY.items():
+        for label, where in QUANTITIES.items():
             if where != "train_loss":
                 values = {size: _measured(cell, where).dropna() for size, cell in at.items()}
                 ratios = [paired_ratio(values[size], values[smallest]).text(2) for size in larger]

@@ -1,18 +1,18 @@
-"""Does the schedule change what the batch size does? The cosine control of chapter rq2-batch-size. No torch.
+"""Does the schedule change what the batch size does? The cosine control of chapter rq2-batch-size.
 
-Frames are `studies.batch_size.Results.tuned`: LION at equal epochs, at a constant learning rate and under a cosine
-schedule, each tuned for each batch size.
+Frames are `study.Results.tuned`: LION at equal epochs, at a constant learning rate and under a cosine schedule, each
+tuned for each batch size. The interaction is the effect of the batch size under the schedule minus that at a constant
+rate.
 """
 
 import pandas as pd
 
-from mlp_lib.chapters.batch_size.figures import CHANGE
-from mlp_lib.chapters.batch_size.study import COSINE, JUDGE, JUDGED
-from mlp_lib.chapters.batch_size.training_loss import loss_by_seed
+from mlp_lib.chapters.batch_size.comparisons import DIFFERENCE, difference, loss_by_seed
+from mlp_lib.chapters.batch_size.presets import COSINE, JUDGE, JUDGED
 from mlp_lib.plots import tables
 from mlp_lib.records.frames import by_seed
 from mlp_lib.records.record import FINISHED
-from mlp_lib.stats.intervals import Estimate, paired_difference, t_interval
+from mlp_lib.stats.intervals import paired_difference, t_interval
 
 SCHEDULES = {"constant": "epochs", "cosine": COSINE.budget}  # and the budget under which its cells stand
 FITTED = 99.0  # training top-1 in percent, from which on two trainings have both learnt their images
@@ -24,52 +24,41 @@ def complete(tuned: pd.DataFrame) -> bool:
     return len(runs) > 0 and bool(runs["status"].isin(FINISHED).all())
 
 
-def changes(tuned: pd.DataFrame) -> dict[tuple[str, str], Estimate]:
-    """Test top-1 at the largest batch size minus that at the smallest, paired by seed, by architecture and schedule:
-    of the control's seeds, the constant rate has more."""
-    smallest, *_, largest = _sizes(tuned)
-    found = {}
-    for architecture in JUDGED:
-        for schedule in SCHEDULES:
-            runs = _runs(tuned, architecture, schedule)
-            ends = [by_seed(runs, batch_size=size) for size in (largest, smallest)]
-            found[architecture, schedule] = paired_difference(*ends)
-    return found
-
-
 def table_of_accuracies(tuned: pd.DataFrame) -> pd.DataFrame:
     """Test top-1 at every batch size under both schedules, a row an architecture and schedule."""
-    moved, rows = changes(tuned), []
-    for architecture, schedule in moved:
-        runs = _runs(tuned, architecture, schedule)
-        rows.append(
-            {
-                "architecture": architecture,
-                "learning rate": schedule,
-                **{f"batch {size:,}": t_interval(by_seed(runs, batch_size=size)).text() for size in _sizes(tuned)},
-                CHANGE: moved[architecture, schedule].text(),
-            }
-        )
+    rows = []
+    for architecture in JUDGED:
+        for schedule, budget in SCHEDULES.items():
+            runs = _runs(tuned, architecture, schedule)
+            rows.append(
+                {
+                    "architecture": architecture,
+                    "learning rate": schedule,
+                    **{f"batch {size:,}": t_interval(by_seed(runs, batch_size=size)).text() for size in _sizes(tuned)},
+                    DIFFERENCE: difference(tuned, architecture, budget=budget).text(),
+                }
+            )
     return pd.DataFrame(rows)
 
 
 def interactions(tuned: pd.DataFrame, quantity: str = "test_top1") -> pd.DataFrame:
-    """A row an architecture and larger batch size: the change from the smallest batch size in `quantity` (test_top1 in
-    points; test_loss, train_loss in nats) at a constant rate, under the schedule, and the second minus the first.
+    """A row an architecture and larger batch size: its `quantity` (test_top1 in points; test_loss, train_loss in nats)
+    minus the smallest batch's, at a constant rate and under the schedule, and the interaction, the second minus the
+    first.
 
-    Columns: architecture, smaller, larger, the Estimates constant, cosine and apart over the seeds that all four cells
-    have, and `fitted`, the least training top-1 (%) of the four, means over seeds.
+    Columns: architecture, smaller, larger, the Estimates constant, cosine and interaction over the seeds that all four
+    cells have, and `fitted`, the least training top-1 (%) of the four, means over seeds.
     """
     smaller, *sizes = _sizes(tuned)
     rows = []
     for architecture in JUDGED:
         runs = {schedule: _runs(tuned, architecture, schedule) for schedule in SCHEDULES}
         for larger in sizes:
-            moved = {
+            gains = {
                 schedule: (_values(own, quantity, larger) - _values(own, quantity, smaller)).dropna()
                 for schedule, own in runs.items()
             }
-            both = moved["constant"].index.intersection(moved["cosine"].index)
+            both = gains["constant"].index.intersection(gains["cosine"].index)
             cells = [
                 own[(own["batch_size"] == size) & (own["status"] == "ok")]
                 for own in runs.values()
@@ -80,12 +69,12 @@ def interactions(tuned: pd.DataFrame, quantity: str = "test_top1") -> pd.DataFra
                     "architecture": architecture,
                     "smaller": smaller,
                     "larger": larger,
-                    **{schedule: t_interval(values.loc[both]) for schedule, values in moved.items()},
-                    "apart": paired_difference(moved["cosine"], moved["constant"]),
+                    **{schedule: t_interval(values.loc[both]) for schedule, values in gains.items()},
+                    "interaction": paired_difference(gains["cosine"], gains["constant"]),
                     "fitted": min(cell["train_top1"].astype(float).mean() if len(cell) else 0.0 for cell in cells),
                 }
             )
-    return pd.DataFrame(rows, columns=["architecture", "smaller", "larger", *SCHEDULES, "apart", "fitted"])
+    return pd.DataFrame(rows, columns=["architecture", "smaller", "larger", *SCHEDULES, "interaction", "fitted"])
 
 
 def table_of_interactions(tuned: pd.DataFrame) -> pd.DataFrame:
@@ -99,24 +88,19 @@ def table_of_interactions(tuned: pd.DataFrame) -> pd.DataFrame:
                 "batch sizes": f"{row.smaller:,} to {row.larger:,}",
                 "constant, points [95%]": row.constant.text(),
                 "cosine": row.cosine.text(),
-                "cosine - constant": row.apart.text(),
+                "interaction: cosine - constant": row.interaction.text(),
                 "training top-1 % of the larger": " and ".join(tables.percent(cell, "train_top1") for cell in larger),
             }
         )
     return pd.DataFrame(rows)
 
 
-def at_equal_fit(tuned: pd.DataFrame, architecture: str) -> str:
-    """For a sentence: the change to the largest batch size at which all four cells have learnt their images (`FITTED`),
-    under both schedules, and how far these are apart."""
+def at_equal_fit(tuned: pd.DataFrame, architecture: str) -> dict | None:
+    """The row of `interactions` of the largest batch size at which all four cells have learnt their images (`FITTED`);
+    None where there is no such batch size."""
     rows = interactions(tuned)
     rows = rows[(rows["architecture"] == architecture) & (rows["fitted"] >= FITTED)]
-    if rows.empty:
-        return "there is no larger batch size at which both have"
-    row = rows.iloc[-1]
-    sizes, constant, cosine, apart = f"{row['smaller']:,} to {row['larger']:,}", *row[["constant", "cosine", "apart"]]
-    moved = f"{constant.text()} points at a constant rate and by {cosine.text()} under the schedule"
-    return f"from batch {sizes} it changes by {moved}, a difference of {apart.text()}"
+    return None if rows.empty else rows.iloc[-1].to_dict()
 
 
 def _sizes(tuned: pd.DataFrame) -> list[int]:

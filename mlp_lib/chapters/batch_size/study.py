@@ -14,15 +14,29 @@ multiples of the batch sizes: no example is dropped, and equal epochs are equal 
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby, zip_longest
+from itertools import zip_longest
 from typing import Any, NamedTuple
 
 import pandas as pd
 
 from mlp_lib.chapters import parameters
-from mlp_lib.chapters.batch_size.rules import RULES
+from mlp_lib.chapters.batch_size.presets import (
+    AT_THE_END,
+    BEYOND,
+    COSINE,
+    JUDGE,
+    JUDGED,
+    MLP,
+    PAPER_LR,
+    PRESETS,
+    Lines,
+    Preset,
+    at_equal_steps,
+    grid_of,
+)
+from mlp_lib.chapters.batch_size.rules import RULE_CHANGES, RULES
 from mlp_lib.chapters.recipes import PAPER_AUGMENT, augment_for
 from mlp_lib.chapters.study import Study
 from mlp_lib.chapters.tuning import Choice, Ensure, choose_lr, grid_runs, not_run
@@ -31,175 +45,7 @@ from mlp_lib.records.architectures import family_of
 from mlp_lib.records.record import FINISHED
 from mlp_lib.records.run import Run, make_run
 
-THEORY = ("sharpness", "gradient_noise")
-MLP, CNN, PLAIN_CNN, VIT = ARCHITECTURES = ("B-MLP", "CNN", "CNN without BatchNorm", "ViT")
-JUDGED = (MLP, CNN)  # by the rule of claim 4, with `JUDGE` as optimiser, at equal epochs
-JUDGE = "lion"  # the paper's
-PAPER_LR = 5e-5
-
-# The middle of a grid moves with the batch size B. In theory by B for SGD (Goyal et al. 2017) and by the root of B for
-# optimisers that divide the gradient by its size (Malladi et al. 2022), as long as noise rules the steps, and not at
-# all beyond. The exponents lie between, so that three points reach to either side.
-EXPONENT = {"sgd": 0.5, "lion": 0.25, "adamw": 0.25}
-# The middle at batch 256, from short trials on validation (CIFAR-10, 10,240 images, 3 epochs, one seed).
-ANCHOR = {
-    "lion": {MLP: 2e-4, CNN: 2e-3, PLAIN_CNN: 3e-3, VIT: 5e-4},
-    "sgd": {MLP: 0.01, CNN: 0.2, PLAIN_CNN: 0.1, VIT: 0.1},
-    "adamw": {MLP: 1e-3, CNN: 5e-3, PLAIN_CNN: 5e-3, VIT: 1e-3},
-}
-ANCHOR_BATCH = 256
-GRID = (1 / 3, 1.0, 3.0)  # the three learning rates, as multiples of the middle
-
-
-class Lines(NamedTuple):
-    """Lines of the figure that are finished together: every batch size of these architectures."""
-
-    optimizer: str
-    budget: str  # epochs or steps; cosine: epochs, with a learning rate that falls to zero; beyond: epochs, other sizes
-    architectures: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Preset:
-    """One size of the study. At `shared_batch`, equal epochs and equal steps are the same training."""
-
-    dataset: str
-    subset: int | None
-    mlp: str
-    cnn: str
-    vit: str
-    batch_sizes: tuple[int, ...]
-    epochs: int
-    shared_batch: int
-    lines: tuple[Lines, ...]
-    upstream: str
-    upstream_subset: int | None
-    upstream_epochs: tuple[int, ...]  # the last is the one at which the learning rate is tuned too
-    target: str
-    judged_seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
-    seeds: tuple[int, ...] = (0, 1, 2)  # of every other cell
-    sizes_beyond: tuple[int, ...] = ()  # batch sizes outside the judged ones, of the lines `BEYOND`
-
-    @property
-    def steps(self) -> int:
-        """Updates at equal steps."""
-        per_epoch = self.base(MLP).but(batch_size=self.shared_batch).steps_per_epoch
-        return self.epochs * per_epoch
-
-    def fields_of(self, architecture: str) -> dict[str, Any]:
-        return {
-            MLP: dict(model=self.mlp),
-            CNN: dict(model=self.cnn),
-            PLAIN_CNN: dict(model=self.cnn, norm="none"),
-            VIT: dict(model=self.vit),
-        }[architecture]
-
-    def base(self, architecture: str) -> Run:
-        """What all runs of an architecture share: no augmentation, constant lr, smoothing 0.3, no decay."""
-        return make_run(
-            dataset=self.dataset,
-            subset=self.subset,
-            epochs=self.epochs,
-            batch_size=min(self.batch_sizes),
-            **self.fields_of(architecture),
-        )
-
-
-EVERYWHERE = (Lines(JUDGE, "epochs", JUDGED), Lines(JUDGE, "epochs", (PLAIN_CNN, VIT)))
-COSINE = Lines(JUDGE, "cosine", JUDGED)
-BEYOND = Lines(JUDGE, "beyond", JUDGED)
-PRESETS = {
-    "smoke": Preset(
-        dataset="digits",
-        subset=384,
-        mlp="B-2/Wi-32",
-        cnn="CNN-4",
-        vit="ViT-32x1/4",
-        batch_sizes=(32, 128),
-        epochs=2,
-        shared_batch=128,
-        lines=(*EVERYWHERE, COSINE, BEYOND, Lines("lion", "steps", JUDGED), Lines("sgd", "epochs", (MLP,))),
-        upstream="digits",
-        upstream_subset=384,
-        upstream_epochs=(1, 2),
-        target="digits",
-        judged_seeds=(0, 1),
-        seeds=(0, 1),
-        sizes_beyond=(384,),
-    ),
-    "laptop": Preset(
-        dataset="cifar10",
-        subset=10_240,
-        mlp="B-6/Wi-256",
-        cnn="CNN-16",
-        vit="ViT-64x2/8",
-        batch_sizes=(64, 256, 1024),
-        epochs=3,
-        shared_batch=256,
-        lines=(
-            *EVERYWHERE,
-            Lines("lion", "steps", ARCHITECTURES),
-            Lines("sgd", "epochs", ARCHITECTURES),
-            Lines("sgd", "steps", JUDGED),
-        ),
-        upstream="cifar100",
-        upstream_subset=10_240,
-        upstream_epochs=(3,),
-        target="cifar10",
-    ),
-    "overnight": Preset(
-        dataset="cifar10",
-        subset=16_384,
-        mlp="B-6/Wi-256",
-        cnn="CNN-16",
-        vit="ViT-64x2/8",
-        batch_sizes=(64, 256, 1024, 4096),
-        epochs=30,
-        shared_batch=1024,
-        lines=(
-            *EVERYWHERE,
-            COSINE,
-            Lines("lion", "steps", JUDGED),
-            BEYOND,
-            # of all four architectures they would be more than a night
-            Lines("sgd", "epochs", JUDGED),
-            Lines("adamw", "epochs", JUDGED),
-        ),
-        upstream="cifar100",
-        upstream_subset=16_384,
-        upstream_epochs=(10, 30),
-        target="cifar10",
-        sizes_beyond=(32, 16_384),
-    ),
-    "gpu": Preset(
-        dataset="cifar10",
-        subset=32_768,
-        mlp="B-6/Wi-1024",
-        cnn="CNN-64",
-        vit="ViT-192x6/8",
-        batch_sizes=(32, 64, 256, 1024, 4096, 16_384),
-        epochs=60,
-        shared_batch=4096,
-        lines=(
-            *EVERYWHERE,
-            COSINE,
-            *(
-                Lines(o, b, ARCHITECTURES)
-                for o, b in (
-                    ("lion", "steps"),
-                    ("sgd", "epochs"),
-                    ("adamw", "epochs"),
-                    ("sgd", "steps"),
-                    ("adamw", "steps"),
-                )
-            ),
-        ),
-        upstream="cifar100",
-        upstream_subset=32_768,
-        upstream_epochs=(20, 60),
-        target="cifar10",
-    ),
-}
+TRIAL = ["key", "lr", "seed", "status", "val_top1"]  # what a choice is made from
 
 
 @dataclass(frozen=True)
@@ -301,18 +147,6 @@ def _without_rest(preset: Preset, given: bool) -> Preset:
     return replace(preset, subset=subset, upstream_subset=rounded(upstream, preset.upstream_subset, "upstream"))
 
 
-def grid_of(optimizer: str, architecture: str, batch_size: int) -> tuple[float, ...]:
-    """The learning rates that a cell tries first, rising; its middle scales with the batch size."""
-    middle = ANCHOR[optimizer][architecture] * (batch_size / ANCHOR_BATCH) ** EXPONENT[optimizer]
-    return tuple(float(f"{middle * multiple:.2g}") for multiple in GRID)
-
-
-def at_equal_steps(run: Run, steps: int) -> Run:
-    """The run at so many updates; in whole epochs where they are, so that one training has one key."""
-    epochs, rest = divmod(steps, run.steps_per_epoch)
-    return run.but(epochs=epochs, steps=None) if rest == 0 else run.but(epochs=None, steps=steps)
-
-
 def collect(preset: Preset, ensure: Ensure) -> Results:
     """The whole chapter, line by line: choose every cell's lr, then run its seeds, one seed of all before the next.
 
@@ -357,10 +191,10 @@ def _candidates(preset: Preset, lines: Lines) -> list[Candidate]:
             run = preset.base(architecture).but(batch_size=batch_size, optimizer=lines.optimizer, lr=lrs[1])
             if lines.budget == "steps":
                 run = at_equal_steps(run, preset.steps)
-            if lines.budget == "cosine":
+            if lines.budget == COSINE.budget:
                 run = run.but(schedule="cosine")
-            theory = architecture in JUDGED and lines.optimizer == JUDGE and lines.budget != "cosine"
-            measures = THEORY if theory else ()
+            measured = architecture in JUDGED and lines.optimizer == JUDGE and lines.budget != COSINE.budget
+            measures = AT_THE_END if measured else ()
             seeds = preset.judged_seeds if judged else preset.seeds
             found.append(Candidate(architecture, lines.budget, run, lrs, seeds, measures))
     return found
@@ -386,41 +220,45 @@ def _protocol(preset: Preset, ensure: Ensure) -> list[tuple[Cell, pd.DataFrame]]
 
 
 def _finished(candidates: list[Candidate], ensure: Ensure) -> list[tuple[Cell, pd.DataFrame]]:
-    """Choose every candidate's lr, all grids in one call and all widened points in a second, then run the seeds."""
-    gridded = [c for c in candidates if len(c.lrs) > 1]
-    if gridded:
-        ensure([run for c in gridded for run in grid_runs(c.run, c.lrs)])
-        if beyond := _widened(gridded, ensure):
-            ensure(beyond)
+    """Every candidate as a cell whose lr is chosen, with one row for each of its seeds."""
     cells = []
-    for c in candidates:
-        choice = choose_lr(c.run, c.lrs, ensure)
+    for c, choice in zip(candidates, _chosen(candidates, ensure), strict=True):
         runs = tuple(c.run.but(lr=choice.lr, seed=seed) for seed in c.seeds)
         cells.append(Cell(c.architecture, c.run.optimizer, c.budget, c.run.batch_size, choice, runs))
     ready = all(cell.choice.final for cell in cells)
-    frames: dict[str, dict] = {}
-    for measures, group in groupby(
-        sorted(zip(candidates, cells, strict=True), key=lambda pair: pair[0].measures),
-        key=lambda pair: pair[0].measures,
-    ):
-        by_seed = zip_longest(*(cell.runs for _, cell in group))
-        asked = [run for runs in by_seed for run in runs if run is not None]
-        frames |= {row["key"]: row for row in ensure(asked, train=ready, measures=measures).to_dict("records")}
-    return [(cell, pd.DataFrame([frames[run.key] for run in cell.runs])) for cell in cells]
+    rows: dict[str, dict] = {}
+    for measures in sorted({c.measures for c in candidates}):
+        own = [cell.runs for c, cell in zip(candidates, cells, strict=True) if c.measures == measures]
+        one_seed_after_another = [run for runs in zip_longest(*own) for run in runs if run is not None]
+        found = ensure(one_seed_after_another, train=ready, measures=measures)
+        rows |= {row["key"]: row for row in found.to_dict("records")}
+    return [(cell, pd.DataFrame([rows[run.key] for run in cell.runs])) for cell in cells]
 
 
-def _widened(candidates: Iterable[Candidate], ensure: Callable[..., pd.DataFrame]) -> list[Run]:
-    """The points by which grids will be widened, found without training any: together they keep all cores busy."""
-    wanted: list[Run] = []
+def _chosen(candidates: list[Candidate], ensure: Ensure) -> list[Choice]:
+    """The candidates' learning rates: all grids are asked for in one call, and all points by which they are widened in
+    a second, since together they keep all cores busy. Each trial is asked for once."""
+    known: dict[str, dict] = {}
+    unknown: dict[str, Run] = {}
 
-    def reading(runs: list[Run]) -> pd.DataFrame:
-        frame = ensure(runs, train=False)
-        wanted.extend(run for run, status in zip(runs, frame["status"], strict=True) if status not in FINISHED)
-        return frame
+    def ask(runs: list[Run]) -> None:
+        trials = ensure(runs) if runs else pd.DataFrame(columns=["key"])
+        known.update({row["key"]: row for row in trials.filter(TRIAL).to_dict("records")})
 
-    for c in candidates:
-        choose_lr(c.run, c.lrs, reading)
-    return wanted
+    def remembered(runs: list[Run]) -> pd.DataFrame:
+        unknown.update({run.key: run for run in runs if run.key not in known})
+        bare = ({"key": run.key, "lr": run.lr, "seed": run.seed, "status": "not run"} for run in runs)
+        return pd.DataFrame([known.get(row["key"], row) for row in bare])
+
+    ask([run for c in candidates if len(c.lrs) > 1 for run in grid_runs(c.run, c.lrs)])
+    choices = [choose_lr(c.run, c.lrs, remembered) for c in candidates]
+    if not unknown:
+        return choices
+    ask([*unknown.values()])
+    return [
+        choice if choice.final else choose_lr(c.run, c.lrs, remembered)
+        for c, choice in zip(candidates, choices, strict=True)
+    ]
 
 
 def _frame(done: list[tuple[Cell, pd.DataFrame]]) -> pd.DataFrame:
@@ -451,5 +289,6 @@ STUDY = Study(
     ),
     collect=collect,
     rules=RULES,
+    rule_changes=RULE_CHANGES,
     resolved_by=resolve,
 )

@@ -92,11 +92,16 @@ def table_of_search(cells) -> pd.DataFrame:
                 **{name: _found(first[first["optimizer"] == name]) for name in first["optimizer"].unique()},
                 "no augm.": _found(later[later["augment"] == "none"]),
                 "paper's augm.": _found(later[later["augment"] != "none"]),
-                "trials": f"{cell.search.done} of {cell.search.asked}",
+                "trials": _trials(cell.search),
                 "chosen": f"{cell.search.optimizer}, {cell.search.augment}" if cell.search.final else "open",
             }
         )
     return pd.DataFrame(rows)
+
+
+def _trials(search) -> str:
+    """How many trials have ended; where a grid was widened, "13 + 1"."""
+    return f"{search.done - search.beyond} + {search.beyond}" if search.beyond else f"{search.done} of {search.asked}"
 
 
 def _found(trials: pd.DataFrame) -> str:

@@ -2,10 +2,12 @@
 
 The search, one coordinate after the other. Stage 1: each optimiser at each of its learning rates, with the mild
 augmentation that is usual on CIFAR (flips, and shifts by an eighth of the side). Stage 2: no augmentation, and the
-paper's, with the chosen optimiser at the chosen lr and at a third of it. No grid is widened, so that no family gets
-more trials than another; a choice at an edge is flagged. A trial has a third of the epochs, on three quarters of the
-images in the laptop preset, and a seed of its own; then fresh seeds are run at the choice. Label smoothing 0.3, a
-constant lr and no weight decay for all, so that one long run gives every shorter training length.
+paper's, with the chosen optimiser at the chosen lr and at a third of it. These are as many trials for every family.
+Stage 3 is only for a family whose best trial has the lowest or the highest lr that was tried with its optimiser and
+augmentation: one more trial beyond it, at most `WIDENINGS` times, until the best lies inside. A trial has a third of
+the epochs, on three quarters of the images in the laptop preset, and a seed of its own; then fresh seeds are run at
+the choice. Label smoothing 0.3, a constant lr and no weight decay for all, so that one long run gives every shorter
+training length.
 
 Planned on two CPU cores, from nothing (`costs.planned_seconds`): laptop 24 min, overnight 7.0 h, of which 2.8 h are
 the ResNet18. gpu is 1.6e17 FLOPs in all, its most expensive run (a ResNet18) 8.9e15: 10 minutes at 15 TFLOP/s.
@@ -18,9 +20,9 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from mlp_lib.chapters import parameters
-from mlp_lib.chapters.recipes import PAPER_AUGMENT, RESNET18, augment_for
+from mlp_lib.chapters.recipes import PAPER_AUGMENT, RESNET18, WIDENINGS, augment_for
 from mlp_lib.chapters.study import Study
-from mlp_lib.chapters.tuning import FACTOR, TUNING_SEED, Ensure, not_run
+from mlp_lib.chapters.tuning import FACTOR, TUNING_SEED, Ensure, not_run, peaks
 from mlp_lib.datasets import facts
 from mlp_lib.errors import UserError
 from mlp_lib.records.architectures import family_of, parse
@@ -135,7 +137,7 @@ PRESETS = {
 @dataclass(frozen=True)
 class Search:
     """What was tried for one family, and its choice. `final` is False while trials are missing: the choice is then a
-    guess to plan with. `at_edge`: the lr lies at an end of its optimiser's grid, or beyond; a better one may lie there.
+    guess to plan with. `at_edge`: no lower or no higher lr was tried with its optimiser and augmentation.
     """
 
     optimizer: str
@@ -143,12 +145,37 @@ class Search:
     augment: str
     at_edge: bool
     final: bool
-    asked: int  # trials that the search takes
+    asked: int  # trials of the first two stages, as many for every family
+    share: float  # of the compared training's length that a trial has
     trials: pd.DataFrame  # stage, optimizer, lr, augment, val_top1, status, key
 
     @property
     def done(self) -> int:
         return int(self.trials["status"].isin(FINISHED).sum())
+
+    @property
+    def beyond(self) -> int:
+        """How many trials were added because the best lay at an edge."""
+        return int((self.trials["stage"] == 3).sum())
+
+    @property
+    def rates(self) -> pd.DataFrame:
+        """The trials with the chosen optimiser and augmentation, by rising lr."""
+        same = (self.trials["optimizer"] == self.optimizer) & (self.trials["augment"] == self.augment)
+        return self.trials[same].sort_values("lr")
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """Why no conclusion may rest on this choice alone."""
+        if not self.final:
+            return ("the search is not finished",)
+        found = ["at an edge of its grid"] if self.at_edge else []
+        found.append("chosen by one seed")
+        if self.share < 1:
+            found.append(f"chosen at {self.share:.0%} of the training")
+        if peaks(self.rates) > 1:
+            found.append("its grid has two peaks")
+        return tuple(found)
 
 
 @dataclass(frozen=True)
@@ -235,6 +262,23 @@ def second_stage(preset: Preset, base: Run, optimizer: str, lr: float) -> list[R
     return [_trial(preset, base, optimizer, one, augment) for augment in ("none", PAPER_AUGMENT) for one in lrs]
 
 
+def third_stage(preset: Preset, base: Run, trials: pd.DataFrame) -> Run | None:
+    """One trial beyond the lr of the best, where that is the lowest or the highest tried with its optimiser and
+    augmentation; None where it lies inside, and for a grid of one lr, which was not to be searched."""
+    best = _best(trials)
+    if not _at_edge(preset, trials, best):
+        return None
+    same = (trials["optimizer"] == best.optimizer) & (trials["augment"] == best.augment)
+    lowest = best.lr == trials.loc[same, "lr"].min()
+    lr = best.lr / FACTOR if lowest else best.lr * FACTOR
+    return _trial(preset, base, best.optimizer, float(f"{lr:.3g}"), best.augment)
+
+
+def _at_edge(preset: Preset, trials: pd.DataFrame, best) -> bool:
+    lrs = trials.loc[(trials["optimizer"] == best.optimizer) & (trials["augment"] == best.augment), "lr"]
+    return len(dict(preset.grids)[best.optimizer]) > 1 and not lrs.min() < best.lr < lrs.max()
+
+
 def _trial(preset: Preset, base: Run, optimizer: str, lr: float, augment: str) -> Run:
     return base.but(
         optimizer=optimizer,
@@ -253,7 +297,7 @@ def _augmentation(dataset: str, augment: str) -> dict[str, Any]:
 
 
 def collect(preset: Preset, ensure: Ensure) -> Results:
-    """The whole chapter: both stages of every family's search, then the seeds, one seed of all before the next.
+    """The whole chapter: the stages of every family's search, then the seeds, one seed of all before the next.
 
     `ensure(runs, train=True)` gives one row a run; what it trains, and whether, is the caller's business. Runs that
     rest on an unfinished search are asked for with train=False and stay "not run", even where such a run happens to
@@ -265,15 +309,41 @@ def collect(preset: Preset, ensure: Ensure) -> Results:
     leads = [_best(frame) if done else base for frame, done, base in zip(firsts, ready, bases, strict=True)]
     second = [second_stage(preset, base, lead.optimizer, lead.lr) for base, lead in zip(bases, leads, strict=True)]
     seconds = _together(second, ensure, train=all(ready))
+    tried = [
+        pd.concat([first.assign(stage=1), *([follow.assign(stage=2)] if done else [])], ignore_index=True)
+        for first, follow, done in zip(firsts, seconds, ready, strict=True)
+    ]
+    asked = [len(first) + len(follow) for first, follow in zip(firsts, seconds, strict=True)]
+    tried = _widened(preset, bases, tried, asked, ensure)
     cells = []
-    for member, base, first, follow, done in zip(preset.families, bases, firsts, seconds, ready, strict=True):
-        search = _search(preset, first, follow if done else follow.iloc[:0], len(first) + len(follow))
+    for member, base, trials, count in zip(preset.families, bases, tried, asked, strict=True):
+        search = _search(preset, trials, count)
         best = base.but(optimizer=search.optimizer, lr=search.lr, **_augmentation(preset.dataset, search.augment))
         cells.append(Cell(member.label, member.model, search, tuple(best.but(seed=seed) for seed in preset.seeds)))
     for fields in preset.given:
         run = make_run(dataset=preset.dataset, seed=preset.seeds[0], **dict(fields))
         cells.append(Cell(label_of(run.model, run.norm), run.model, None, (run,)))
     return Results(tuple(cells), _finals(preset, cells, ensure))
+
+
+def _widened(
+    preset: Preset, bases: list[Run], tried: list[pd.DataFrame], asked: list[int], ensure: Ensure
+) -> list[pd.DataFrame]:
+    """The trials of every family, with those of the third stage: one step of all families that need it at a time."""
+    for _ in range(WIDENINGS):
+        ended = [len(t) >= n and bool(t["status"].isin(FINISHED).all()) for t, n in zip(tried, asked, strict=True)]
+        more = [
+            third_stage(preset, base, trials) if done else None
+            for base, trials, done in zip(bases, tried, ended, strict=True)
+        ]
+        if not any(more):
+            break
+        found = _together([[run] if run else [] for run in more], ensure)
+        tried = [
+            pd.concat([old, new.assign(stage=3)], ignore_index=True) if len(new) else old
+            for old, new in zip(tried, found, strict=True)
+        ]
+    return tried
 
 
 def _together(groups: Sequence[list[Run]], ensure: Ensure, train: bool = True) -> list[pd.DataFrame]:
@@ -289,17 +359,16 @@ def _best(trials: pd.DataFrame):
     return trials.loc[score.where(trials["status"] != "diverged", 0.0).idxmax()]
 
 
-def _search(preset: Preset, first: pd.DataFrame, second: pd.DataFrame, asked: int) -> Search:
-    frames = [frame for frame in (first.assign(stage=1), second.assign(stage=2)) if len(frame)]
+def _search(preset: Preset, trials: pd.DataFrame, asked: int) -> Search:
     columns = ["stage", "optimizer", "lr", "augment", "val_top1", "status", "key"]
-    trials = pd.concat(frames, ignore_index=True).reindex(columns=columns)
-    if not len(second) or not trials["status"].isin(FINISHED).all():
+    trials = trials.reindex(columns=columns)
+    if len(trials) < asked or not trials["status"].isin(FINISHED).all():
         optimizer, lrs = preset.grids[0]
-        return Search(optimizer, lrs[len(lrs) // 2], MILD_AUGMENT, False, False, asked, trials)
+        guess = optimizer, lrs[len(lrs) // 2], MILD_AUGMENT
+        return Search(*guess, False, False, asked, preset.tuning_share, trials)
     best = _best(trials)
-    lrs = dict(preset.grids)[best.optimizer]
-    at_edge = len(lrs) > 1 and not min(lrs) < best.lr < max(lrs)
-    return Search(best.optimizer, float(best.lr), best.augment, at_edge, True, asked, trials)
+    edge = _at_edge(preset, trials, best)
+    return Search(best.optimizer, float(best.lr), best.augment, edge, True, asked, preset.tuning_share, trials)
 
 
 def _finals(preset: Preset, cells: Sequence[Cell], ensure: Ensure) -> pd.DataFrame:

@@ -1,9 +1,10 @@
 """RQ1: can an MLP without vision priors compete when scaled? From scratch (paper section 4.1, table 1).
 
 Cells: {S-MLP, B-MLP, CNN} x {no augmentation, the paper's}. In the presets that tune, each cell's learning rate is
-chosen on validation at a third of the training length, then fresh seeds are run at the choice. The presets that repeat
-the paper's cells keep its recipe (LION, 5e-5, smoothing 0.3, constant lr) and choose nothing, so they train on all
-50,000 images. The same cells on a second data set are the same study with `dataset` changed.
+chosen on validation at a third of the training length, on a grid that is widened until the best lies inside; then fresh
+seeds are run at the choice. The presets that repeat the paper's cells keep its recipe (LION, 5e-5, smoothing 0.3,
+constant lr) and choose nothing, so they train on all 50,000 images. The same cells on a second data set are the same
+study with `dataset` changed.
 """
 
 from collections.abc import Callable
@@ -14,7 +15,7 @@ import pandas as pd
 
 from mlp_lib.chapters import parameters
 from mlp_lib.chapters.from_scratch.rules import RULE_CHANGES, RULES
-from mlp_lib.chapters.recipes import PAPER_AUGMENT, RESNET18, augment_for
+from mlp_lib.chapters.recipes import PAPER_AUGMENT, RESNET18, WIDENINGS, augment_for
 from mlp_lib.chapters.study import Study
 from mlp_lib.chapters.tuning import Choice, choose_lr, ended, grid_runs
 from mlp_lib.records.architectures import family_of
@@ -165,7 +166,9 @@ def collect(preset: Preset, ensure: Callable[..., pd.DataFrame]) -> Results:
         ensure([run for candidate in short.values() for run in grid_runs(candidate, preset.lrs)])  # all grids at once
     cells = []
     for run in candidates(preset):
-        choice = choose_lr(short[run.key], preset.lrs, ensure)
+        choice = choose_lr(
+            short[run.key], preset.lrs, ensure, widenings=WIDENINGS, share=short[run.key].epochs / run.epochs
+        )
         seeds = preset.seeds[:1] if run.model in preset.single_seed else preset.seeds
         runs = tuple(run.but(lr=choice.lr, seed=seed) for seed in seeds)
         cells.append(Cell(run.model, run.augment, choice, runs))

@@ -1,0 +1,293 @@
+"""Figures and tables of the chapter on allocation and on the price of a prior, from `scaling.Scaling`."""
+
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from mlp_lib.chapters import scaling
+from mlp_lib.chapters.allocation import rules
+from mlp_lib.errors import UserError
+from mlp_lib.plots.style import FAMILY_COLOURS, WIDTH, say_not_run
+from mlp_lib.stats.intervals import Estimate
+from mlp_lib.stats.laws.allocate import Exponents, Recommendation, recommend
+from mlp_lib.stats.laws.grids import Isoflop, isoflop
+from mlp_lib.stats.laws.joint import Joint, fit_joint
+from mlp_lib.stats.laws.worth import Worth, what_is_a_bias_worth
+
+PRIOR, WITHOUT = "CNN", ("B-MLP", "S-MLP")
+PAPERS = {"B-MLP": "0.35 / 0.65", "transformers (Hoffmann et al. 2022)": "0.5 / 0.5"}
+LEVELS = 12  # errors at which a price is read
+
+
+def exponents_of(points: pd.DataFrame, family: str) -> dict[str, Exponents | None]:
+    """The exponents of P*(C) and N*(C) of one family by every method."""
+    runs = rules.runs_of(scaling.of_family(points, family))
+    return {method: rules.exponents(runs, method) for method in rules.METHODS}
+
+
+def table_of_exponents(points: pd.DataFrame) -> pd.DataFrame:
+    """P* ~ C^a, N* ~ C^b of every family by every method, with bootstrap intervals, and what limits them."""
+    rows = []
+    for family in scaling.FAMILIES:
+        if not (points["family"] == family).any():
+            continue
+        for method, found in exponents_of(points, family).items():
+            known = found is not None and np.isfinite(found.params)
+            rows.append(
+                {
+                    "family": family,
+                    "method": rules.METHODS[method],
+                    "a, of parameters [95%]": _span(found.params, found.params_interval) if known else "none",
+                    "b, of images [95%]": _span(found.examples, found.examples_interval) if known else "none",
+                    "note": found.note if found else "too few cells",
+                }
+            )
+    return pd.DataFrame(rows) if rows else pd.DataFrame({"method": ["not run"]})
+
+
+def _span(value: float, ends: tuple[float, float]) -> str:
+    return f"{value:.2f} [{ends[0]:.2f}, {ends[1]:.2f}]"
+
+
+def table_of_sensitivity(points: pd.DataFrame) -> pd.DataFrame:
+    """The B-MLP's exponent of parameters by the joint law, under other ways to count and other choices of runs."""
+    mlp = scaling.of_family(points, rules.JUDGED)
+    smallest = mlp["params"] > mlp["params"].min() if len(mlp) else mlp["params"] > 0
+    fewest = mlp["examples"] > mlp["examples"].min() if len(mlp) else mlp["examples"] > 0
+    settings = {
+        "as judged": rules.runs_of(mlp),
+        "parameters without embedding and head": rules.runs_of(mlp, params="body"),
+        "loss instead of error": rules.runs_of(mlp, "loss"),
+        "after 1 pass": rules.runs_of(mlp, epoch=1),
+        "after 3 passes": rules.runs_of(mlp, epoch=3),
+        "without the smallest model": rules.runs_of(mlp[smallest]),
+        "without the fewest images": rules.runs_of(mlp[fewest]),
+    }
+    rows = []
+    for name, runs in settings.items():
+        found = rules.exponents(runs)
+        rows.append(
+            {
+                "setting": name,
+                "a, of parameters [95%]": _span(found.params, found.params_interval) if found else "too few cells",
+                "note": found.note if found else "",
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def consistent_exponents(alpha: float, beta: float) -> tuple[float, float]:
+    """What an additive law L = E + A / P^alpha + B / N^beta implies for P* ~ C^a, N* ~ C^b where C ~ P N."""
+    return beta / (alpha + beta), alpha / (alpha + beta)
+
+
+def isoflop_curves(points: pd.DataFrame, family: str = rules.JUDGED) -> Figure:
+    """Error over parameters at equal compute, a colour a budget: dots are model sizes, a star a minimum inside of them.
+    Beside it the optimal parameters over compute by isoFLOP and by the joint law, and the two lines of the literature.
+    """
+    figure, (left, right) = plt.subplots(1, 2, figsize=(WIDTH, 3.6))
+    runs = rules.runs_of(scaling.of_family(points, family))
+    try:
+        found = isoflop(runs, draws=200)
+        law = fit_joint(runs["params"], runs["examples"], runs["loss"], draws=0)
+    except UserError:
+        say_not_run(left)
+        say_not_run(right)
+        plt.close(figure)
+        return figure
+    _minima(left, runs, found)
+    budgets = np.geomspace(runs["compute"].min(), runs["compute"].max(), 40)
+    per = float(np.mean(runs["compute"] / (runs["params"] * runs["examples"])))
+    best = [recommend(law, budget, per).params for budget in budgets] if min(law.constants[c] for c in "AB") > 0 else []
+    good = found.minima[found.minima["rejected"] == ""]
+    right.scatter(good["budget"], good["params"], marker="*", s=70, color="#CC3311", label="isoFLOP minima", zorder=3)
+    if best:
+        right.plot(budgets, best, color="black", label="joint law")
+    middle = np.exp(np.log(budgets).mean())
+    anchor = recommend(law, middle, per).params if best else np.exp(np.log(runs["params"]).mean())
+    for slope, text, style in ((0.35, "slope 0.35, the paper", "--"), (0.5, "slope 0.5, transformers", ":")):
+        right.plot(budgets, anchor * (budgets / middle) ** slope, color="#777777", ls=style, label=text)
+    for size in np.unique(runs["params"]):
+        right.axhline(size, color="#e5e5e5", lw=0.8, zorder=0)
+    right.set(xscale="log", yscale="log", xlabel="training compute, FLOPs", ylabel="best number of parameters")
+    right.set_title(f"{family}: best size by compute")
+    right.legend(fontsize=7.5)
+    plt.close(figure)
+    return figure
+
+
+def _minima(axis, runs: pd.DataFrame, found: Isoflop) -> None:
+    cells = runs.groupby(["params", "examples"], as_index=False)[["compute", "loss"]].mean()
+    for (_, row), colour in zip(
+        found.minima.iterrows(), plt.get_cmap("viridis")(np.linspace(0, 0.9, len(found.minima))), strict=True
+    ):
+        xs, ys = [], []
+        for size, line in cells.groupby("params"):
+            line = line.sort_values("compute")
+            if line["compute"].min() <= row["budget"] <= line["compute"].max():
+                xs.append(size)
+                logs = np.interp(np.log(row["budget"]), np.log(line["compute"]), np.log(line["loss"]))
+                ys.append(100 * np.exp(logs))
+        axis.plot(xs, ys, color=colour, marker="o", ms=3, lw=1.2, label=f"{row['budget']:.0e}")
+        if row["rejected"] == "":
+            axis.plot(row["params"], 100 * row["loss"], marker="*", ms=11, color=colour, mec="black", ls="")
+    axis.set(xscale="log", xlabel="parameters", ylabel="validation error, %")
+    axis.set_title("Error at equal compute")
+    axis.legend(fontsize=7, title="FLOPs", title_fontsize=7)
+
+
+def price_in_examples(points: pd.DataFrame, without: str = "B-MLP", prior: str = PRIOR) -> Worth | None:
+    """How many times the training images a family without the prior needs for the error of one with it: the best model
+    of each at each number of images, each run at the epoch that is best for the other seeds. None where they share no
+    error."""
+    return _price(scaling.at_best_epoch(points), "examples", without, prior)
+
+
+def price_in_compute(points: pd.DataFrame, without: str = "B-MLP", prior: str = PRIOR) -> Worth | None:
+    """The same in training FLOPs: the lower envelopes of both families' curves, those of every seed."""
+    rows = []
+    for (family, seed), own in points.groupby(["family", "seed"]):
+        ordered = own.sort_values("compute")
+        least = ordered["error"].cummin()
+        rows.append(ordered[ordered["error"] == least].assign(family=family, seed=seed))
+    edges = pd.concat(rows) if rows else points
+    return _price(edges, "compute", without, prior)
+
+
+def _price(points: pd.DataFrame, column: str, without: str, prior: str) -> Worth | None:
+    curves = {}
+    for family in (without, prior):
+        own = scaling.of_family(points, family)
+        if own.empty:
+            return None
+        if column == "examples":
+            means = own.groupby(["model", "examples"])["error"].mean()
+            best = means.groupby("examples").idxmin().map(lambda cell: cell[0])  # the best model by the mean of seeds
+            own = own[own["model"] == own["examples"].map(best)]
+        else:
+            own = _on_common_compute(own)
+        curves[family] = own.rename(columns={column: "x"})[["x", "error", "seed"]]
+    try:
+        found = what_is_a_bias_worth(curves[without], curves[prior])
+        errors = np.geomspace(*found.common, LEVELS)
+        return what_is_a_bias_worth(curves[without], curves[prior], errors * (1 - 1e-9))
+    except UserError:
+        return None
+
+
+def _on_common_compute(own: pd.DataFrame, places: int = 40) -> pd.DataFrame:
+    """Every seed's envelope at the same computes, by interpolation in the logarithms, within what all seeds reach."""
+    low = own.groupby("seed")["compute"].min().max()
+    high = own.groupby("seed")["compute"].max().min()
+    at = np.geomspace(low, high, places)
+    rows = [
+        pd.DataFrame(
+            {
+                "compute": at,
+                "error": np.exp(np.interp(np.log(at), np.log(one["compute"]), np.log(one["error"]))),
+                "seed": seed,
+            }
+        )
+        for seed, one in own.sort_values("compute").groupby("seed")
+    ]
+    return pd.concat(rows, ignore_index=True)
+
+
+def price_of_a_prior(points: pd.DataFrame) -> Figure:
+    """How many times the images, and the compute, each MLP needs for the error of a small CNN: a line a family over the
+    error, with 95% bootstrap bands over seeds; 1 is no advantage."""
+    figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 3.6), sharey=True)
+    for axis, read, name in (
+        (axes[0], price_in_examples, "training images"),
+        (axes[1], price_in_compute, "training compute"),
+    ):
+        there = False
+        for family in WITHOUT:
+            found = read(points, family)
+            if found is None:
+                continue
+            there = True
+            colour = FAMILY_COLOURS[family]
+            axis.plot(100 * found.errors, found.ratio, color=colour, marker="o", ms=3, label=f"{family} / {PRIOR}")
+            axis.fill_between(100 * found.errors, found.low, found.high, color=colour, alpha=0.2, lw=0)
+        axis.axhline(1, color="#777777", lw=1)
+        axis.set(xlabel="validation error that both reach, %")
+        axis.set_title(f"Times the {name}")
+        if there:
+            axis.set_yscale("log")
+            axis.yaxis.set_major_formatter(plt.FuncFormatter(lambda value, _: f"{value:g}×"))
+            axis.legend(fontsize=8)
+            axis.invert_xaxis()
+        else:
+            say_not_run(axis)
+    axes[0].set_ylabel("an MLP needs, for one of the CNN's")
+    plt.close(figure)
+    return figure
+
+
+def table_of_prices(points: pd.DataFrame) -> pd.DataFrame:
+    """The price of the prior at the lowest and the highest error that both families reach, and between."""
+    rows = []
+    for family in WITHOUT:
+        for read, name in ((price_in_examples, "training images"), (price_in_compute, "training compute")):
+            found = read(points, family)
+            if found is None:
+                rows.append({"family": family, "in": name, "error": "none in common"})
+                continue
+            for i in (len(found.errors) - 1, len(found.errors) // 2, 0):
+                rows.append(
+                    {
+                        "family": family,
+                        "in": name,
+                        "error": f"{100 * found.errors[i]:.0f}%",
+                        f"times the {PRIOR}'s [95%]": price_text(found, i),
+                    }
+                )
+    return pd.DataFrame(rows)
+
+
+def price_text(found: Worth, i: int) -> str:
+    """A ratio with its bootstrap interval over seeds; without one where too few resamples reach that error."""
+    ends = "" if np.isnan(found.low[i]) else f" [{found.low[i]:.2g}, {found.high[i]:.2g}]"
+    return f"{found.ratio[i]:.2g}{ends}"
+
+
+def lowest_price(found: Worth | None) -> str:
+    """The price at the lowest error that both reach, for a sentence: "8.1 [6.2, 10] at 55%"; "not run" without one."""
+    if found is None:
+        return "not run"
+    i = int(np.argmin(found.errors))
+    return f"{price_text(found, i)} at {100 * found.errors[i]:.0f}%"
+
+
+def judged_law(points: pd.DataFrame) -> Joint | None:
+    """The joint law on which the chapter's verdict and its calculator rest."""
+    runs = rules.runs_of(scaling.of_family(points, rules.JUDGED))
+    if runs["params"].nunique() < 3 or runs["examples"].nunique() < 3:
+        return None
+    return fit_joint(runs["params"], runs["examples"], runs["loss"])
+
+
+def recommendations(points: pd.DataFrame, budgets: Sequence[float]) -> list[Recommendation]:
+    """What that law recommends for budgets in FLOPs; none where there is no law, or no optimum."""
+    law = judged_law(points)
+    if law is None:
+        return []
+    runs = rules.runs_of(scaling.of_family(points, rules.JUDGED))
+    per = float(np.mean(runs["compute"] / (runs["params"] * runs["examples"])))
+    try:
+        return [recommend(law, float(budget), per, largest=float(runs["compute"].max())) for budget in budgets]
+    except UserError:
+        return []
+
+
+def exponent_text(part: Estimate) -> str:
+    """The judged exponent with its bootstrap interval, or that the data do not limit it."""
+    if part.n == 0:
+        return "not run"
+    if part.interval is None or not np.isfinite(part.interval).all():
+        return f"{part.mean:.2f}, not identified"
+    return _span(part.mean, part.interval)

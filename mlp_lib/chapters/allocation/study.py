@@ -1,0 +1,20 @@
+"""RQ4: how to divide compute between parameters and examples, and what an inductive bias is worth (claim 7).
+
+The runs are those of `chapters.scaling`, which chapter RQ3 reads too.
+"""
+
+from mlp_lib.chapters import parameters, scaling
+from mlp_lib.chapters.allocation.rules import RULES
+from mlp_lib.chapters.study import Study
+
+STUDY = Study(
+    name="rq4-allocation",
+    title="Parameters or examples, and what an inductive bias is worth",
+    page="rq4-allocation",
+    presets=scaling.GRIDS,
+    parameters=parameters.parameters_of(
+        scaling.Grid, "dataset", "sizes", "models", "epochs", "least_steps", "batch_size", "tuned_at", "seeds"
+    ),
+    collect=scaling.collect,
+    rules=RULES,
+)

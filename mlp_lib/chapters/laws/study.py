@@ -1,0 +1,20 @@
+"""RQ3: do MLPs follow power laws, and where do they deviate? (claims 5 and 6)
+
+The runs are those of `chapters.scaling`, which chapter RQ4 reads too.
+"""
+
+from mlp_lib.chapters import parameters, scaling
+from mlp_lib.chapters.laws.rules import RULES
+from mlp_lib.chapters.study import Study
+
+STUDY = Study(
+    name="rq3-laws",
+    title="Scaling laws: error against compute, parameters and examples",
+    page="rq3-laws",
+    presets=scaling.GRIDS,
+    parameters=parameters.parameters_of(
+        scaling.Grid, "dataset", "sizes", "models", "epochs", "least_steps", "batch_size", "tuned_at", "seeds"
+    ),
+    collect=scaling.collect,
+    rules=RULES,
+)
