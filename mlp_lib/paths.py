@@ -23,6 +23,8 @@ def user_path(text: str | os.PathLike, what: str = "the path", base: Path | None
         given = os.fsdecode(given)
     if not given.strip():
         raise UserError(f"{what} is empty; name a folder or a file")
+    if not on_one_line(given):
+        raise UserError(f"{what} {given!r} has characters that cannot be printed as UTF-8; take another name")
     if given.startswith("$"):
         raise UserError(f"{what} {given!r} begins with a variable that the shell did not put in; write it unquoted")
     if given.startswith("~"):
@@ -35,7 +37,7 @@ def user_path(text: str | os.PathLike, what: str = "the path", base: Path | None
     except FileNotFoundError:
         raise UserError(f"{what} {given!r} counts from the current folder, which is gone; cd to one that is") from None
     if not on_one_line(path):
-        raise UserError(f"{what} {path!r} has characters that cannot be printed as UTF-8; rename it or take another")
+        raise UserError(f"{what} {path!r} lies in a folder whose name cannot be printed as UTF-8; rename that")
     return Path(path)
 
 

@@ -71,7 +71,10 @@ def spoiled(draw: random.Random, content: bytes) -> bytes:
 
 def image(draw: random.Random) -> bytes:
     """A small image file of any mode and format, as far as the format takes the mode."""
-    mode, size = draw.choice(MODES), (draw.randrange(1, 20), draw.randrange(1, 20))
+    mode, size = (
+        draw.choice(MODES if draw.random() < 0.3 else ["L", "P", "RGB", "RGBA"]),
+        (draw.randrange(1, 20), draw.randrange(1, 20)),
+    )
     try:
         made = Image.new(mode, size, draw.randrange(0, 99)) if mode in ("I", "F", "I;16") else None
         made = made or picture(draw.randrange(99), size).convert(mode)
@@ -96,18 +99,20 @@ def image(draw: random.Random) -> bytes:
 
 def image_folders(draw: random.Random, folder: Path) -> None:
     """A tree of images, classes, clutter, links and damaged files."""
-    for part in draw.sample(["train", "test", "val"], draw.choice([2, 2, 2, 3, 1])):
-        for name in ["a", "b", *draw.sample(NAMES, draw.randrange(2))]:
+    odd = draw.random() < 0.5  # else all is in order but for what is in the files
+    parts = ["train", "test"] if not odd else draw.sample(["train", "test", "val"], draw.choice([2, 2, 3, 1]))
+    for part in parts:
+        for name in ["a", "b", *draw.sample(NAMES, draw.randrange(2) if odd else 0)]:
             where = folder / "set" / part / name
             where.mkdir(parents=True, exist_ok=True)
-            for index in range(draw.choice([1, 2, 2, 0])):
+            for index in range(draw.choice([1, 2, 2, 0]) if odd else 2):
                 content = image(draw)
-                ending = draw.choice(["png", "jpg", "webp", "tif", "gif", "heic", "txt"])
-                bad = draw.random() < 0.15
+                ending = draw.choice(["png", "jpg", "webp", "tif", "gif", *(["heic", "txt"] if odd else [])])
+                bad = draw.random() < 0.05
                 (where / f"{index}.{ending}").write_bytes(spoiled(draw, content) if bad else content)
-            if draw.random() < 0.1:
+            if odd and draw.random() < 0.1:
                 (where / draw.choice(NAMES)).symlink_to(draw.choice([where, where / "gone.png", folder / "set"]))
-    if draw.random() < 0.1:
+    if odd and draw.random() < 0.1:
         name = os.fsencode(folder) + draw.choice([b"/set/train/a/\xe9.png", b"/set/train/\xff"])
         with open(name, "wb") if os.path.isdir(os.path.dirname(name)) else io.BytesIO() as file:
             file.write(b"x")
@@ -121,22 +126,23 @@ def npz(draw: random.Random, folder: Path) -> None:
     """Arrays of any type and shape, saved in any way, and then perhaps damaged."""
     (folder / "set").mkdir()
     chance = np.random.default_rng(draw.randrange(2**32))
-    labels = draw.choice([[0, 1, 2], [1, 2, 3], [3, 10010, 2**40], [0, 0, 0], [-1, 0, 1], [0, 2, 5]])
+    labels = draw.choice([[0, 1, 2], [1, 2, 3], [3, 10010, 20017], [0, 2, 5], [0, 0, 0], [-1, 0, 1], [0, 1, 2**40]])
+    odd = draw.random() < 0.5
     kinds = [np.uint8, np.int64, np.uint64, ">i4", np.int16]
     for name in ("train", draw.choice(["test", "val"])):
         count = draw.choice([3, 6, 6, 9])
-        shape = draw.choice([(8, 8, 3), (8, 8), (8, 8, 1), (8, 8, 3), (8, 6, 3), (8, 8, 4), (0, 0, 3)])
+        shape = draw.choice([(8, 8, 3), (8, 8), (8, 8, 1), (8, 6, 3), (8, 8, 4), (0, 0, 3)]) if odd else (8, 8, 3)
         arrays = {
-            "images": chance.integers(0, 256, (count, *shape)).astype(draw.choice([np.uint8] * 6 + [np.float32])),
+            "images": chance.integers(0, 256, (count, *shape)).astype(draw.choice([np.uint8] * 9 + [np.float32])),
             "labels": np.resize(np.array(labels), count).astype(draw.choice(kinds)),
         }
-        if draw.random() < 0.1:
+        if odd and draw.random() < 0.1:
             arrays.pop(draw.choice(sorted(arrays)))
         path = folder / "set" / f"{name}.npz"
         draw.choice([np.savez, np.savez_compressed])(path, **arrays)
-        if draw.random() < 0.5:
+        if draw.random() < 0.3:
             path.write_bytes(spoiled(draw, path.read_bytes()))
-    if draw.random() < 0.3:
+    if odd and draw.random() < 0.5:
         names = draw.choice([["a", "b", "c"], {"1": "a"}, {"words": 3}, None, [1, 2, 3]])
         text = json.dumps(names).encode()
         (folder / "set" / "classes.json").write_bytes(spoiled(draw, text) if draw.random() < 0.5 else text)
@@ -181,7 +187,8 @@ def fields(draw: random.Random, folder: Path) -> None:
     given = {name: draw.choice(values) for name in draw.sample(sorted(Run.model_fields), draw.randrange(1, 4))}
     if draw.random() < 0.5:
         validated(Parameters, {draw.choice(["preset", "train", "budget_minutes", "x"]): draw.choice(values)})
-    make_run(**{**DIGITS, **given})
+    plain = {"seed": draw.randrange(99), "batch_size": draw.randrange(1, 2000), "subset": draw.randrange(1, 1500)}
+    make_run(**{**DIGITS, **(plain if draw.random() < 0.3 else given)})
 
 
 def paths(draw: random.Random, folder: Path) -> None:

@@ -27,7 +27,20 @@ def test_what_a_path_means(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "  ", "~nosuchuser/runs", "~nosuchuser", "$HOME/runs", "${X}", "a\nb", "caf\udce9", "a\0b", "a\x1b[0m"]
+    "text",
+    [
+        "",
+        "  ",
+        "~nosuchuser/runs",
+        "~nosuchuser",
+        "$HOME/runs",
+        "${X}",
+        "a\nb",
+        "caf\udce9",
+        "a\0b",
+        "~x\0/",
+        "a\x1b[0m",
+    ],
 )
 def test_what_is_no_path_is_one_line(text):
     for look in (user_path, Store, lambda t: datasets.load("digits", t), lambda t: build.build(out=t)):

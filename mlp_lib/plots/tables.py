@@ -124,7 +124,8 @@ def _equal_within_a_point(both: pd.DataFrame) -> Equivalence:
 
 
 def table_of_choices(cells: Sequence) -> pd.DataFrame:
-    """How each cell's learning rate was chosen: validation top-1 at every lr of its grid, and edges that remain."""
+    """How each cell's learning rate was chosen: validation top-1 at every lr of its grid (mean of seeds), and why no
+    conclusion may rest on it (`Choice.flags`)."""
     rows = []
     for cell in cells:
         grid = cell.choice.grid
@@ -138,12 +139,12 @@ def table_of_choices(cells: Sequence) -> pd.DataFrame:
                 "augmentation": "no" if cell.augment == "none" else "yes",
                 **scores,
                 "chosen": f"{cell.choice.lr:g}" if cell.choice.final else "open",
-                "at edge": "yes" if cell.choice.at_edge else "no",
+                "flags": "; ".join(cell.choice.flags) or "none",
             }
         )
     table = pd.DataFrame(rows)
-    lrs = sorted((c for c in table if c not in ("model", "augmentation", "chosen", "at edge")), key=float)
-    return table[["model", "augmentation", *lrs, "chosen", "at edge"]].fillna("")
+    lrs = sorted((c for c in table if c not in ("model", "augmentation", "chosen", "flags")), key=float)
+    return table[["model", "augmentation", *lrs, "chosen", "flags"]].fillna("")
 
 
 def table_of_plan(plan) -> pd.DataFrame:

@@ -1,8 +1,8 @@
 """`Store`: a folder of records, one small JSON file each, made to be committed."""
 
+import bisect
 import itertools
 import os
-import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from mlp_lib.records.frames import row_of
 from mlp_lib.records.record import CANNOT_RUN, FINISHED, Record, read_record, read_records
 from mlp_lib.records.run import Run
 
-NAME = re.compile(r"[0-9a-f]{12}-[0-9a-f]{8}\.json")  # `Record.filename`
+NAME_LENGTH = len("0123456789ab-01234567.json")  # of `Record.filename`
 
 
 def default_folder() -> Path:
@@ -49,17 +49,22 @@ class Store:
 
     def reload(self) -> None:
         """Look again at what is there: other processes may have added records."""
-        self._listing: dict[str, list[str]] | None = None  # by key, of the files' names
+        self._listing: list[str] | None = None  # names of files, in order: those of one key lie together
+        self._odd: list[str] = []  # of them, those that somebody has named otherwise than by a key
         self._found: dict[str, dict[Path, Record]] = {}  # by key, the one that stands for its run first
 
     def _changed(self, path: Path, key: str) -> None:
         """Take note of a file that this store has written or deleted: nothing else need be looked at again."""
-        others = [other for other in self._names().get(key, []) if other != path.name]
-        self._names()[key] = sorted([*others, path.name]) if path.exists() else others
+        names = self._names()
+        there = path.name in names[bisect.bisect_left(names, path.name) :][:1]
+        if path.exists() and not there:
+            bisect.insort(names, path.name)
+        elif there and not path.exists():
+            names.remove(path.name)
         self._found.pop(key, None)
 
-    def _names(self) -> dict[str, list[str]]:
-        """The files of records by their run's key; under "" those that somebody has named otherwise."""
+    def _names(self) -> list[str]:
+        """The names of the files of records, in order."""
         if self._listing is None:
             try:
                 names = os.listdir(self.folder)
@@ -67,12 +72,15 @@ class Store:
                 if os.path.exists(self.folder):
                     raise UserError(f"records cannot be read from {self.folder}: {error.strerror}") from None
                 names = []  # it is still to be made
-            self._listing = {}
-            for name in sorted(names):
-                if name.endswith(".json"):
-                    key = name[:12] if NAME.fullmatch(name) else ""
-                    self._listing.setdefault(key, []).append(name)
+            self._listing = sorted(name for name in names if name.endswith(".json"))
+            self._odd = [name for name in self._listing if len(name) != NAME_LENGTH or name[12] != "-"]
         return self._listing
+
+    def _names_of(self, key: str) -> list[str]:
+        """The names of the files that may hold records of a run: its own, and those that do not say whose they are."""
+        names = self._names()
+        first = bisect.bisect_left(names, f"{key}-")
+        return [*names[first : bisect.bisect_left(names, f"{key}.", first)], *self._odd]
 
     def _read_once(self, path: Path) -> Record:
         try:
@@ -84,15 +92,14 @@ class Store:
             self._read[path] = version, read_record(path)
         return self._read[path][1]
 
-    def _read_listed(self, keys: Iterable[str] | None) -> dict[Path, Record]:
-        """The records of the files that are named by these keys, or of all files."""
+    def _read_listed(self, key: str | None) -> dict[Path, Record]:
+        """The records of the files that may hold some of one run, or of all files."""
         rounds = itertools.count()
 
         def listed() -> list[Path]:
             if next(rounds):
                 self._listing = None
-            names = self._names()
-            return [self.folder / name for key in (names if keys is None else keys) for name in names.get(key, ())]
+            return [self.folder / name for name in (self._names() if key is None else self._names_of(key))]
 
         return read_records(self.folder, listed, self._read_once)
 
@@ -100,7 +107,7 @@ class Store:
         """The records of a run by file, the one that stands for it first."""
         key = run.key
         if key not in self._found:
-            there = self._read_listed([key, ""]).items()
+            there = self._read_listed(key).items()
             self._found[key] = _in_order({path: record for path, record in there if record.run.key == key})
         return self._found[key]
 

@@ -61,12 +61,13 @@ def paired_difference(first, second, level: float = 0.95) -> Estimate:
 
 def unpaired_difference(first, second, level: float = 0.95) -> Estimate:
     """Welch's t-interval of the mean of first minus that of second, as if no seed of one belonged to a seed of the
-    other; `n` is the smaller of the two numbers of values. Both are pandas Series; missing values are left out.
+    other; `n` is the smaller of the two numbers of values. Missing values are left out.
 
     Beside `paired_difference` it shows what the pairing does: pairing is justified where the seeds share something
     (order of the images, draws of the augmentation, initial weights), so that both rise and fall together.
     """
-    first, second = first.dropna(), second.dropna()
+    first, second = (np.asarray(list(values), float) for values in (first, second))
+    first, second = (values[~np.isnan(values)] for values in (first, second))
     n = min(len(first), len(second))
     if n == 0:
         return Estimate(float("nan"), None, 0, level)
@@ -86,6 +87,12 @@ def minus(estimate: Estimate, amount: float) -> Estimate:
     """The estimate with a constant taken off: how far it lies above that amount."""
     ends = estimate.interval and (estimate.interval[0] - amount, estimate.interval[1] - amount)
     return estimate._replace(mean=estimate.mean - amount, interval=ends)
+
+
+def below(estimate: Estimate, bound: float) -> Estimate:
+    """A bound minus the estimate: how far it lies below that bound."""
+    ends = estimate.interval and (bound - estimate.interval[1], bound - estimate.interval[0])
+    return estimate._replace(mean=bound - estimate.mean, interval=ends)
 
 
 def paired_ratio(first, second) -> Estimate:

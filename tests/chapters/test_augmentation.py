@@ -36,7 +36,7 @@ class Fake:
     def __call__(self, runs, train=True, measures=None):
         for run in runs:
             self.trained[run.key] = train or self.trained.get(run.key, False)
-            self.measures[run.key] = measures
+            self.measures[run.key] = tuple(dict.fromkeys((*self.measures.get(run.key, ()), *(measures or ()))))
             if train:
                 self.records[run.key] = self.record(run)
         return pd.DataFrame([row_of(run, self.records.get(run.key)) for run in runs])
@@ -210,16 +210,34 @@ def test_the_control_trains_mlps_beside_the_chosen_rates_and_comes_last(at_two_r
     beside = {"none": (1e-4, 1e-3), "all": (3.33e-5, 3e-4)}  # of 3e-4 and of 1e-4: each is the other's neighbour too
     assert {*rows} == {(name, lr, 32_000, seed) for name, lrs in beside.items() for lr in lrs for seed in (0, 1)}
     assert {*results.control["model"]} == {"S-6/Wi-256", "B-6/Wi-256"}
-    assert list(fake.records)[-16:] == results.control["key"].tolist()
-    assert {fake.measures[key] for key in results.control["key"]} == {(*augmentation.MEASURES, "first_layer_change")}
+    assert {*list(fake.records)[-16:]} == {*results.control["key"]}
+    assert {fake.measures[key] for key in results.control["key"]} == {augmentation.MEASURES}
+
+
+class RisingAtMost(Fake):
+    """At 32,000 images validation top-1 is the better the higher the rate, up to 3e-3; at 2,000 best as ever."""
+
+    def record(self, run):
+        record = super().record(run)
+        if run.train_examples < 32_000:
+            return record
+        val = 60 - abs(np.log(run.lr / 3e-3))
+        return record.model_copy(update={"metrics": record.metrics | {"val_top1": val}})
+
+
+def test_the_control_goes_on_until_the_best_rate_at_the_most_images_lies_inside():
+    results = augmentation.collect(LAPTOP, RisingAtMost(best_lr=lr_by_augmentation))
+    choice = results.at_most["B-6/Wi-256", "none"]
+    assert results.choices["B-6/Wi-256", "none"].lr == 3e-4 and choice.lr == 3e-3 and not choice.at_edge
+    assert choice.grid["lr"].tolist() == [1e-4, 3e-4, 1e-3, 3e-3, 9e-3] and choice.seeds == 2
+    assert results.at_most["B-6/Wi-256", "all"].at_edge, "widened twice, from 3e-4, and no further"
 
 
 def test_the_control_has_the_rate_of_the_other_side_where_that_is_no_neighbour():
     results = augmentation.collect(LAPTOP, Fake(best_lr=lambda run: 1e-3 if run.augment == "none" else 3.33e-5))
-    rows = results.control[results.control["family"] == "B-MLP"]
-    assert {*rows.loc[rows["augmentation"] == "none", "lr"]} == {3.33e-5, 3e-4, 3e-3}
-    smoke = augmentation.resolve("smoke")
-    assert augmentation.control(smoke, augmentation.collect(smoke, not_run).choices) == [], "one rate, given"
+    assert {3.33e-5, 3e-4, 3e-3} <= {*results.at_most["B-6/Wi-256", "none"].grid["lr"]}
+    smoke = augmentation.collect(augmentation.resolve("smoke"), not_run)
+    assert smoke.control.empty and all(choice.given for choice in smoke.at_most.values()), "one rate, given"
 
 
 def test_the_control_is_no_part_of_what_is_judged(at_two_rates, collected):
@@ -234,7 +252,7 @@ def test_the_control_is_no_part_of_what_is_judged(at_two_rates, collected):
     without = augmentation.collect(LAPTOP, reads)
     pd.testing.assert_frame_equal(without.frame, results.frame)
     assert without.sufficient and not without.complete and set(without.control["status"]) == {"not run"}
-    assert collected[1].complete and len(collected[1].control) == 16  # the neighbours of one rate for both
+    assert collected[1].complete and len(collected[1].control) >= 16  # the neighbours of one rate for both
 
 
 def test_grey_images_are_not_flipped():

@@ -208,8 +208,9 @@ def test_table_of_choices_prints_the_whole_grid_in_order_and_flags_edges():
         choice = Choice(3e-4, True, True, grid.assign(status=["ok", "diverged", "ok"]))
 
     row = plots.table_of_choices([Cell]).iloc[0].to_dict()
-    assert list(row) == ["model", "augmentation", "0.0001", "0.0003", "0.001", "chosen", "at edge"]
-    assert (row["0.0001"], row["0.001"], row["chosen"], row["at edge"]) == ("40.0", "diverged", "0.0003", "yes")
+    assert list(row) == ["model", "augmentation", "0.0001", "0.0003", "0.001", "chosen", "flags"]
+    assert (row["0.0001"], row["0.001"], row["chosen"]) == ("40.0", "diverged", "0.0003")
+    assert row["flags"] == "at an edge of its grid; chosen by 0 seeds"
 
 
 def test_every_family_has_a_colour_of_its_own():

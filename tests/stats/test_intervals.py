@@ -13,6 +13,7 @@ from mlp_lib.stats.intervals import (
     paired_ratio,
     sign,
     t_interval,
+    unpaired_difference,
 )
 
 
@@ -24,6 +25,17 @@ def test_student_sleep_data():
     estimate = paired_difference(second, first)
     assert estimate.mean == pytest.approx(1.58) and estimate.n == 10
     assert estimate.interval == pytest.approx((0.7001142, 2.4598858), abs=1e-7)
+
+
+def test_unpaired_sleep_data():
+    """The same data as two groups of patients: the interval of R's t.test is -0.2054832 to 3.3654832 (Welch)."""
+    first = [0.7, -1.6, -0.2, -1.2, -0.1, 3.4, 3.7, 0.8, 0.0, 2.0]
+    second = [1.9, 0.8, 1.1, 0.1, -0.1, 4.4, 5.5, 1.6, 4.6, 3.4]
+    estimate = unpaired_difference(second, first)
+    assert estimate.mean == pytest.approx(1.58) and estimate.n == 10
+    assert estimate.interval == pytest.approx((-0.2054832, 3.3654832), abs=1e-7)
+    assert unpaired_difference([1.0], [0.5, 0.7]).interval is None and unpaired_difference([], [1.0]).n == 0
+    assert unpaired_difference([2.0, 2.0], [1.0, 1.0]).interval == (1.0, 1.0)
 
 
 @pytest.mark.parametrize("level", [0.9, 0.95, 0.99])

@@ -5,7 +5,7 @@ import pandas as pd
 from mlp_lib.chapters import scaling
 from mlp_lib.chapters.rule import Rule, Shown
 from mlp_lib.errors import UserError
-from mlp_lib.stats.intervals import Estimate, t_interval
+from mlp_lib.stats.intervals import Estimate, below, t_interval
 from mlp_lib.stats.laws.allocate import Exponents, of_grid, of_law
 from mlp_lib.stats.laws.joint import fit_joint
 
@@ -80,9 +80,7 @@ def checks(shown: Shown) -> dict[str, Estimate]:
         settings["overnight"] = (runs_of(scaling.of_family(other.points, JUDGED)), "varpro")
     found = {}
     for name, (runs, method) in settings.items():
-        part = estimate_of(exponents(runs, method), runs["seed"].nunique())
-        ends = part.interval and (EVEN - part.interval[1], EVEN - part.interval[0])
-        found[name] = part._replace(mean=EVEN - part.mean, interval=ends)
+        found[name] = below(estimate_of(exponents(runs, method), runs["seed"].nunique()), EVEN)
     return found
 
 

@@ -1,9 +1,7 @@
-"""Accuracy with and without augmentation: figures and tables of rq2-augmentation, from its results. No torch.
+"""Accuracy with and without augmentation: figures and tables of rq2-augmentation, from its results (study.Results).
 
-Results are `studies.augmentation.Results`. What is about first-layer weights is in plots/locality.py, about moved test
-images in plots/translation.py, about training too long in plots/overtraining.py, and families are set beside each other
-in plots/families.py. Colours stand for families; solid lines are with augmentation, dashed without. Every figure and
-table also stands where nothing has run yet: panels and rows say so.
+Colours stand for families; solid lines are with augmentation, dashed without. Where nothing has run yet, panels and
+rows say so.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -16,13 +14,12 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from mlp_lib.chapters.augmentation.presets import ALL, NONE
 from mlp_lib.chapters.tuning import Choice
 from mlp_lib.plots.style import DASHES, FAMILY_COLOURS, WIDTH, plain_log_axis, say_not_run, t_bounds
 from mlp_lib.records.frames import by_seed
 from mlp_lib.stats.equivalent_examples import Equivalent, equivalent_examples
-from mlp_lib.stats.intervals import Estimate, paired_difference, sign, t_interval
-
-NONE, ALL = "none", "all"
+from mlp_lib.stats.intervals import Estimate, paired_difference, t_interval
 
 
 class Gain(NamedTuple):
@@ -73,7 +70,7 @@ def _models(frame: pd.DataFrame) -> Iterator[tuple[str, str]]:
 
 def table_of_worth(results) -> pd.DataFrame:
     """A row a model and augmentation: test top-1, points gained, the same in training examples, learning rate."""
-    rows, chosen = [], choices(results)
+    rows = []
     for w in worth(results):
         n = 0 if w.augmentation == NONE else w.gain.n
         rows.append(
@@ -84,28 +81,15 @@ def table_of_worth(results) -> pd.DataFrame:
                 "gain, points [95%]": if_run(n, w.gain.text()),
                 "as much as this many images [95%]": if_run(n and w.equivalent.n, w.equivalent.text()),
                 "times as many": if_run(n and w.equivalent.n, w.equivalent.factor(results.subset)),
-                "learning rate": rate_text(chosen[w.model, NONE if w.augmentation == NONE else ALL]),
+                "learning rate": rate_text(results.choices[w.model, NONE if w.augmentation == NONE else ALL]),
             }
         )
     return pd.DataFrame(rows)
 
 
-def choices(results) -> dict[tuple[str, str], Choice]:
-    """The choice of the learning rate by model and side: without augmentation, and with all of it, whose parts take the
-    same rate."""
-    return {(cell.model, NONE if cell.augment == "none" else ALL): cell.choice for cell in results.cells}
-
-
 def rate_text(choice: Choice) -> str:
-    """A chosen learning rate, with what must be known of it; blank where it is not chosen yet."""
-    return f"{choice.lr:g}{' (at edge)' if choice.at_edge else ''}" if choice.final else ""
-
-
-def side(estimate: Estimate, above: str, below: str, neither: str = "not shown") -> str:
-    """What a 95% interval says of a sign, in the words for an interval above 0, below it, or neither."""
-    if estimate.n == 0:
-        return "not run"
-    return {1: above, -1: below, 0: neither}[sign(estimate)]
+    """A chosen learning rate, marked where a choice is flagged; blank where it is not chosen yet."""
+    return f"{choice.lr:g}{' (flagged)' if choice.flags else ''}" if choice.final else ""
 
 
 def if_run(n: int, text: str) -> str:
@@ -131,31 +115,17 @@ def gains_by_images(results) -> dict[tuple[str, int], Estimate]:
     return found
 
 
-def augmented_at(results) -> str:
-    """At which numbers of images each family has augmentation beside its learning curve, for a sentence: "S-MLP, B-MLP:
-    3 of 5 (500, 2,000, 32,000); CNN, ViT: 1 of 5 (2,000)"."""
-    families: dict[tuple[int, tuple[int, ...]], list[str]] = {}
-    for model, family in _models(results.frame):
-        sizes = tuple(n for other, n in gains_by_images(results) if other == model)
-        families.setdefault((len(learning_curve(results, model).columns), sizes), []).append(family)
-    return "; ".join(
-        f"{', '.join(names)}: {len(sizes)} of {of} ({', '.join(f'{n:,}' for n in sizes)})"
-        for (of, sizes), names in families.items()
-    )
-
-
-def gains_at_most(results) -> tuple[int, str]:
-    """The largest number of images with augmentation beside them, and what all of it brings there, for a sentence."""
+def gains_at_most(results) -> tuple[int, dict[str, Estimate]]:
+    """The largest number of images with augmentation beside them, and what all of it brings there, by family."""
     found, families = gains_by_images(results), dict(_models(results.frame))
     most = max(n for _, n in found)
-    return most, "; ".join(f"{families[model]} {gain.text()}" for (model, n), gain in found.items() if n == most)
+    return most, {families[model]: gain for (model, n), gain in found.items() if n == most}
 
 
-def times_seen(results, images: int) -> str:
+def times_seen(results, images: int) -> float:
     """How often a run sees each of so many training images; every run takes the same steps of the same batch."""
     row = results.frame.iloc[0]
-    times = row["steps"] * row["batch_size"] / images
-    return f"{times:,.0f}" if times >= 100 else f"{times:.3g}"
+    return row["steps"] * row["batch_size"] / images
 
 
 def table_of_gains_by_images(results) -> pd.DataFrame:
@@ -174,7 +144,7 @@ def table_of_gains_by_images(results) -> pd.DataFrame:
             {
                 "model": model,
                 "images": f"{images:,}",
-                "times each is seen": times_seen(results, images),
+                "times each is seen": f"{times_seen(results, images):,.3g}",
                 "gain of all, points of test top-1 [95%]": gain.text(),
                 "train top-1 % without": short(learnt[NONE]),
                 "with": short(learnt[ALL]),
@@ -183,7 +153,7 @@ def table_of_gains_by_images(results) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def by_length(table: Callable[..., pd.DataFrame], sizes: Mapping[str, object]) -> pd.DataFrame:
+def by_preset(table: Callable[..., pd.DataFrame], sizes: Mapping[str, object]) -> pd.DataFrame:
     """One of the tables for the results of several presets, by name, under each other: its rows that have runs, with
     the preset and its training length before them, without the columns in which nothing stands. Empty without rows."""
     found = []
@@ -220,7 +190,7 @@ def table_of_smoothing(results) -> pd.DataFrame:
                         "test loss, nats [95%]": if_run(loss.n, loss.text(2)),
                     }
                 )
-    return pd.DataFrame(rows) if rows else pd.DataFrame({"label smoothing": ["not varied in this preset"]})
+    return pd.DataFrame(rows) if rows else pd.DataFrame({"label smoothing": ["not run: this preset does not vary it"]})
 
 
 def _varied(frame: pd.DataFrame) -> list[float]:
@@ -233,7 +203,7 @@ def _varied(frame: pd.DataFrame) -> list[float]:
 
 def gains(results) -> Figure:
     """Points of test top-1 that each augmentation brings to each model, with 95% t-intervals, paired by seed."""
-    figure, axis = plt.subplots(figsize=(WIDTH, 3.6))
+    figure, axis = plt.subplots(figsize=(WIDTH, 1.3 + 0.55 * (len({*results.compared["augmentation"]}) - 1)))
     found = [w for w in worth(results) if w.augmentation != NONE]
     names, families = list(dict.fromkeys(w.augmentation for w in found)), list(dict.fromkeys(w.family for w in found))
     for w in found:
@@ -257,7 +227,8 @@ def gains(results) -> Figure:
         axis.axvline(0, color="#777777", lw=1)
     else:
         say_not_run(axis)
-    axis.set_xlabel("points of test top-1 over no augmentation")
+    axis.set_xlabel("points of test top-1 over no augmentation, 95% intervals")
+    axis.set_title(f"Gain of each augmentation at {results.subset:,} training images", pad=28)
     axis.legend(ncols=len(families), loc="lower center", bbox_to_anchor=(0.5, 1.0))
     plt.close(figure)
     return figure

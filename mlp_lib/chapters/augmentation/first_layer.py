@@ -1,21 +1,24 @@
-"""First-layer weights of MLPs with and without augmentation: figures and tables of rq2-augmentation. No torch.
-
-From `studies.augmentation.Results`, and standing as well where nothing has run yet, as in plots/augmentation.py.
+"""First-layer weights of MLPs with and without augmentation: figures and tables of rq2-augmentation, which also stand
+where nothing has run yet.
 """
+
+from collections.abc import Mapping
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from mlp_lib.chapters.augmentation.figures import ALL, NONE, band, choices, if_run, short, side
+from mlp_lib.chapters.augmentation.figures import band, if_run, rate_text, short
+from mlp_lib.chapters.augmentation.presets import ALL, NONE
+from mlp_lib.chapters.rule import Rule
 from mlp_lib.measures.weight_images import decode_pictures
 from mlp_lib.plots.style import DASHES, FAMILY_COLOURS, WIDTH, plain_log_axis, say_not_run
 from mlp_lib.records.frames import measures_of
 from mlp_lib.stats.intervals import Estimate, paired_difference, t_interval
 
 MEASURED = ("radius", "entropy")
-MORE, LESS, NOT_SHOWN = "more local", "less local", "not shown"
+REST = {"entropy": "entropy", "change_radius": "radius of the change", "change_entropy": "entropy of the change"}
 
 
 def table_of_locality(results) -> pd.DataFrame:
@@ -44,98 +47,111 @@ def table_of_locality(results) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def table_at_one_lr(results) -> pd.DataFrame:
-    """First-layer weights without and with augmentation at one and the same learning rate, at each that was chosen for
-    either, on the most images that both have; radius and entropy in percent of an even spread's, differences paired by
-    seed. The runs at the other's rate are `results.control`, which no rule sees."""
-    rows, layers, control, chosen = [], _layers(results), results.control, choices(results)
-    for model in layers["model"].unique() if control.empty else control["model"].unique():
-        runs = _at_most_images(results, model)
-        for lr in sorted({chosen[model, name].lr for name in (NONE, ALL)}):
-            more = _differences(runs, lr, lr)
-            for name in (NONE, ALL):
-                choice, weights = chosen[model, name], _by_seed(runs, name, lr)
-                radius, entropy = (t_interval(weights[column]) for column in MEASURED)
-                n = 0 if name == NONE else more["radius"].n
-                rows.append(
-                    {
-                        "model": model,
-                        "learning rate": f"{lr:g}" + (" (chosen)" if choice.final and choice.lr == lr else ""),
-                        "augmentation": name,
-                        "radius, % [95%]": radius.text(),
-                        "radius, all - none [95%]": if_run(n, more["radius"].text()),
-                        "entropy, % [95%]": if_run(entropy.n, entropy.text()),
-                        "entropy, all - none [95%]": if_run(n, more["entropy"].text()),
-                    }
-                )
+def table_of_differences(results) -> pd.DataFrame:
+    """First-layer weights with all of the augmentation minus without it, by number of images, paired by seed, in % of
+    an even spread: of the weights, and of the weights minus the initial ones. Below 0 is more local with it."""
+    rows, layers = [], _layers(results)
+    for model, runs in layers.groupby("model", sort=False):
+        for images in _both_sides(runs):
+            more = _differences(runs[runs["train_examples"] == images])
+            n = more["radius"].n
+            rows.append(
+                {"model": model, "images": f"{images:,}", "radius [95%]": more["radius"].text()}
+                | {
+                    f"{label} [95%]": if_run(n and more[column].n, more[column].text())
+                    for column, label in REST.items()
+                }
+            )
     return pd.DataFrame(rows)
 
 
-def at_either_rate(results, family: str = "B-MLP") -> dict[str, str]:
-    """Does the sign of claim 12's difference between the sides survive at one learning rate? For sentences: what the
-    radius shows on the most images `between` the chosen rates, and `at-one` rate in both, at each; and the `sign`."""
-    layers, chosen = _layers(results), choices(results)
-    model = layers.loc[layers["family"] == family, "model"].iloc[0]
-    runs, lrs = _at_most_images(results, model), [chosen[model, name].lr for name in (NONE, ALL)]
-    between = _differences(runs, *lrs)["radius"]
-    if lrs[0] == lrs[1]:
-        same, says = f"the two chosen rates are one, {lrs[0]:g}", "needs no such control: the sides have one rate"
-        return {"between": _more_local(between), "at-one": same, "sign": says}
-    alone = {f"{lr:g}": _differences(runs, lr, lr)["radius"] for lr in sorted(lrs)}
-    sign, signs = _local(between), {lr: _local(difference) for lr, difference in alone.items()}
-    kept = [lr for lr, found in signs.items() if found == sign]
-    others = ", ".join(f"at {lr} {found}" for lr, found in signs.items() if found != sign)
-    if sign in (NOT_SHOWN, "not run"):
-        says = "is not there to be kept: between the chosen rates none is shown"
-    elif "not run" in signs.values():
-        says = f"cannot be judged at both rates yet ({', '.join(f'at {lr} {found}' for lr, found in signs.items())})"
-    elif not others:
-        says = "is the same at either rate, so the learning rates alone do not make it"
-    else:
-        says = f"is the same {f'at {kept[0]} only' if kept else 'at neither'} ({others})"
-    texts = "; ".join(f"at {lr} {_more_local(difference)}" for lr, difference in alone.items())
-    return {"between": _more_local(between), "at-one": texts, "sign": says}
+def table_of_movement(results) -> pd.DataFrame:
+    """How far training came: by MLP, augmentation and number of images, the learning rate, top-1 on training images (as
+    they are), and the norm of the change of the first layer's weights in percent of the initial weights' norm."""
+    rows, layers = [], _layers(results)
+    for (model, name), runs in layers.groupby(["model", "augmentation"], sort=False):
+        for images, cell in runs[runs["train_examples"].isin(_both_sides(layers[layers["model"] == model]))].groupby(
+            "train_examples"
+        ):
+            done = cell[cell["status"] == "ok"]
+            train = t_interval(done["train_top1"] if len(done) else [])
+            moved = t_interval(100 * cell["moved"].dropna())
+            rows.append(
+                {
+                    "model": model,
+                    "augmentation": name,
+                    "images": f"{images:,}",
+                    "learning rate": rate_text(results.choices[model, name]),
+                    "train top-1, % [95%]": train.text(),
+                    "moved, % of the initial norm [95%]": if_run(moved.n, moved.text()),
+                }
+            )
+    return pd.DataFrame(rows)
 
 
-def by_radius_and_entropy(results) -> dict[str, str]:
-    """Do the two measures agree that weights are more local with augmentation? For sentences: by MLP family, the
-    numbers of images by what the intervals of with minus without show; and where the measures are `opposed`."""
-    layers, words, opposed = _layers(results), {}, []
-    for family, rows in layers.groupby("family", sort=False):
-        sizes: dict[tuple[str, str], list[str]] = {}
-        for examples in _both_sides(rows):
-            more = _differences(rows[rows["train_examples"] == examples])
-            radius, entropy = (_local(more[column]) for column in MEASURED)
-            sizes.setdefault((radius, entropy), []).append(f"{examples:,}")
-            opposed += [f"{family} at {examples:,}"] if {radius, entropy} == {LESS, MORE} else []
-        words[family] = "; ".join(
-            f"at {', '.join(found)} images "
-            + (f"{radius} by either" if radius == entropy else f"{radius} by radius, {entropy} by entropy")
-            for (radius, entropy), found in sizes.items()
-        )
-    return words | {"opposed": ", ".join(opposed) or "no number of images"}
+def table_at_other_rates(results) -> pd.DataFrame:
+    """At the most images that both sides have: first-layer weights without and with augmentation at each learning rate
+    that was tried there, radius and entropy in percent of an even spread's. Rates beside the chosen are of the control
+    (`results.control`), which no rule sees."""
+    rows, layers = [], _layers(results)
+    for model in layers["model"].unique():
+        runs = _at_most_images(results, model)
+        for (name, lr), cell in sorted(
+            runs.groupby(["augmentation", "lr"]), key=lambda pair: (pair[0][0] == ALL, pair[0][1])
+        ):
+            choice = results.choices[model, name]
+            own = {column: t_interval(100 * cell[column].dropna()) for column in MEASURED}
+            rows.append(
+                {
+                    "model": model,
+                    "augmentation": name,
+                    "learning rate": f"{lr:g}" + (" (chosen)" if choice.final and choice.lr == lr else ""),
+                    "radius, % [95%]": own["radius"].text(),
+                    "entropy, % [95%]": if_run(own["entropy"].n, own["entropy"].text()),
+                }
+            )
+    return pd.DataFrame(rows)
 
 
-def _local(difference: Estimate) -> str:
-    """What the interval of a measure with augmentation minus without says: both are smaller for more local weights."""
-    return side(difference, LESS, MORE, NOT_SHOWN)
+def table_of_settings(settings: Mapping[str, Mapping[str, Estimate]], rule: Rule) -> pd.DataFrame:
+    """The parts of a rule under other settings (`rules.by_setting`), a row a setting and part, in the rule's unit; a
+    setting counts as holding where all of its parts lie above 0, interval and all."""
+    rows = []
+    for setting, parts in settings.items():
+        shown = {name: part for name, part in parts.items() if part.n}
+        held = bool(parts) and all(part.interval and part.interval[0] > 0 for part in parts.values())
+        compared = bool(parts) and all(part.interval for part in parts.values())
+        for at, (name, part) in enumerate(shown.items() if shown else [("", Estimate(float("nan"), None, 0))]):
+            first = at == 0
+            rows.append(
+                {
+                    "setting": setting if first else "",
+                    "comparison": name,
+                    f"{rule.unit} [95%]": part.text(),
+                    "holds": ("yes" if held else "no" if compared else "") if first else "",
+                }
+            )
+    return pd.DataFrame(rows)
 
 
-def _more_local(difference: Estimate) -> str:
-    return f"{_local(difference)} ({difference.text()})" if difference.n else "not run"
+def training_at_most_images(results, family: str = "B-MLP") -> tuple[int, dict[str, Estimate]]:
+    """The most images at which a family has both sides, and its top-1 on training images (as they are) there, without
+    augmentation (`NONE`) and with all of it (`ALL`)."""
+    rows = _layers(results)
+    rows = rows[rows["family"] == family]
+    images = most_images(results, rows["model"].iloc[0])
+    done = rows[(rows["train_examples"] == images) & (rows["status"] == "ok")]
+    found = {name: done.loc[done["augmentation"] == name] for name in (NONE, ALL)}
+    return images, {name: t_interval(cell["train_top1"] if len(cell) else []) for name, cell in found.items()}
 
 
-def _differences(runs: pd.DataFrame, without: float | None = None, full: float | None = None) -> dict[str, Estimate]:
-    """Radius and entropy with all of the augmentation minus without it, in percent, paired by seed; of all runs, or of
-    those at a learning rate for either side."""
-    less, more = _by_seed(runs, NONE, without), _by_seed(runs, ALL, full)
-    return {column: paired_difference(more[column], less[column]) for column in MEASURED}
+def _differences(runs: pd.DataFrame) -> dict[str, Estimate]:
+    """Statistics of the first layer with all of the augmentation minus without it, in percent, paired by seed."""
 
+    def by_seed(name: str, column: str) -> pd.Series:
+        return 100 * runs[runs["augmentation"] == name].set_index("seed")[column].dropna()
 
-def _by_seed(runs: pd.DataFrame, name: str, lr: float | None = None) -> pd.DataFrame:
-    """Radius and entropy, in percent, of the runs with an augmentation (and lr) that are measured; a row a seed."""
-    cell = runs[(runs["augmentation"] == name) & (True if lr is None else runs["lr"] == lr)]
-    return 100 * cell.set_index("seed")[list(MEASURED)].dropna()
+    return {column: paired_difference(by_seed(ALL, column), by_seed(NONE, column)) for column in (*MEASURED, *REST)}
 
 
 def _at_most_images(results, model: str) -> pd.DataFrame:
@@ -143,21 +159,6 @@ def _at_most_images(results, model: str) -> pd.DataFrame:
     layers, control = _layers(results), results.control
     own = layers[(layers["model"] == model) & (layers["train_examples"] == most_images(results, model))]
     return own if control.empty else pd.concat([own, control[control["model"] == model]])
-
-
-def beside_the_verdict(results, family: str = "B-MLP") -> dict[str, str]:
-    """What else differs between the two sides that claim 12 compares, for a sentence: the largest number of `images`,
-    and there, by side, the learning rate (`lr-none`, `lr-all`) and top-1 on training images (`train-none`, ...)."""
-    rows = _layers(results)
-    rows = rows[rows["family"] == family]
-    rows = rows[rows["train_examples"] == most_images(results, rows["model"].iloc[0])] if len(rows) else rows
-    words = {"images": f"{rows['train_examples'].iloc[0]:,}" if len(rows) else "no"}
-    for name in (NONE, ALL):
-        cell = rows[rows["augmentation"] == name]
-        done = cell[cell["status"] == "ok"]
-        words[f"lr-{name}"] = f"{done['lr'].iloc[0]:g}" if len(done) else "not run"
-        words[f"train-{name}"] = t_interval(done["train_top1"] if len(done) else []).text()
-    return words
 
 
 def most_images(results, model: str) -> int:
@@ -203,7 +204,7 @@ def locality_over_images(results) -> Figure:
         else:
             say_not_run(axis)
         plain_log_axis(axis)
-        axis.set(xlabel="training images", title=f"{label} (1: spread evenly)")
+        axis.set(xlabel="training images", title=f"First layer: {label} (1 is even)")
     handles, names = axes[0].get_legend_handles_labels()
     if handles:  # below the panels: within them it would lie over a line
         figure.legend(

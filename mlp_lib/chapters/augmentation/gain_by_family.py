@@ -1,16 +1,19 @@
-"""The gain of augmentation, family beside family, and what else differs between them: words for the sentences of
-rq2-augmentation, from its results (`studies.augmentation.Results`). No torch.
+"""The gain of augmentation, family beside family, with what speaks for and against each comparison: tables and numbers
+of rq2-augmentation, which also stand where nothing has run yet.
 
-They also stand where nothing has run yet, as in plots/augmentation.py.
+A gain rests on two learning rates, and a difference of gains on four. So each stands beside what it would be at their
+neighbours, on validation, from the runs by which the rates were chosen (`tuning.contrast_at_neighbours`).
 """
+
+from collections.abc import Sequence
 
 import pandas as pd
 
-from mlp_lib.chapters.augmentation.figures import ALL, NONE, choices, if_run, rate_text, side, worth
-from mlp_lib.chapters.tuning import Choice
-from mlp_lib.records.architectures import MLPS
+from mlp_lib.chapters.augmentation.figures import if_run, rate_text
+from mlp_lib.chapters.augmentation.presets import ALL, NONE
+from mlp_lib.chapters.tuning import Choice, at_either_neighbour, contrast_at_neighbours
 from mlp_lib.records.frames import by_seed
-from mlp_lib.stats.intervals import Estimate, paired_difference, t_interval
+from mlp_lib.stats.intervals import Estimate, paired_difference, t_interval, unpaired_difference
 
 
 def gain_by_seed(results, family: str) -> pd.Series:
@@ -20,39 +23,32 @@ def gain_by_seed(results, family: str) -> pd.Series:
 
 
 def between(results, first: str, second: str) -> Estimate:
-    """One family's gain minus another's, in points, paired by seed."""
+    """One family's gain minus another's, in points of test top-1, paired by seed."""
     return paired_difference(gain_by_seed(results, first), gain_by_seed(results, second))
 
 
-def most_gained(results) -> str:
-    """The family with the largest mean gain, and against which others the interval of the difference, paired by seed,
-    says so. "the CNN gained most, 13.5 [11.2, 15.7] n=3 points; more than B-MLP, ViT"."""
-    found = {family: t_interval(gain_by_seed(results, family).dropna()) for family in results.frame["family"].unique()}
-    gains = {family: gain for family, gain in found.items() if gain.n}
-    missing = ", ".join(family for family in found if family not in gains)
-    if not gains:
-        return "no gain is measured yet"
-    most = max(gains, key=lambda family: gains[family].mean)
-    others = {family: between(results, most, family) for family in gains if family != most}
-    words = by_side(others, "more than", "less than", "a difference is not shown to")
-    said = [f"the {most} gained most, {gains[most].text()} points", words, f"not run: {missing}" if missing else ""]
-    return "; ".join(text for text in said if text)
+def unpaired(results, first: str, second: str) -> Estimate:
+    """`between` without pairing: families share no weights by seed, and little but the order of their images. The
+    interval is Welch's."""
+    return unpaired_difference(gain_by_seed(results, first).dropna(), gain_by_seed(results, second).dropna())
 
 
-def starts(results) -> str:
-    """Each family's test top-1 without augmentation, where augmentations are compared, in percent."""
-    rows = results.compared
-    found = {f: t_interval(by_seed(rows, family=f, augmentation=NONE).dropna()) for f in rows["family"].unique()}
-    return "; ".join(f"{family} {estimate.text()}" for family, estimate in found.items())
+def gain_at_neighbours(results, family: str) -> dict[str, Estimate]:
+    """A family's gain in points of validation top-1, at the chosen rates and with either moved to its neighbours."""
+    without, full = choices_of(results, family)
+    return contrast_at_neighbours((1, full), (-1, without))
 
 
-def to_the_mlps(results) -> str:
-    """What all of the augmentation is worth to each MLP: points, and the images that would do as much."""
-    return "; ".join(
-        f"{w.family} {w.gain.text()}" + if_run(w.equivalent.n, f", as {w.equivalent.text()} images would")
-        for w in worth(results)
-        if w.augmentation == ALL and w.family in MLPS
-    )
+def between_at_neighbours(results, first: str, second: str) -> dict[str, Estimate]:
+    """One family's gain minus another's, in points of validation top-1, with each of the four rates moved in turn."""
+    (without, full), (others_without, others_full) = choices_of(results, first), choices_of(results, second)
+    return contrast_at_neighbours((1, full), (-1, without), (-1, others_full), (1, others_without))
+
+
+def choices_of(results, family: str) -> tuple[Choice, Choice]:
+    """A family's choices of the learning rate, without augmentation and with all of it."""
+    model = results.frame.loc[results.frame["family"] == family, "model"].iloc[0]
+    return results.choices[model, NONE], results.choices[model, ALL]
 
 
 def mixup_adds(results) -> dict[str, Estimate]:
@@ -64,76 +60,49 @@ def mixup_adds(results) -> dict[str, Estimate]:
         family: paired_difference(
             by_seed(rows, family=family, augmentation=ALL), by_seed(rows, family=family, augmentation=rest)
         )
-        for family in rows["family"].unique()
+        for family in families_of(results)
     }
 
 
-def listed(estimates: dict[str, Estimate]) -> str:
-    """Every family with its estimate, for a sentence."""
-    return "; ".join(f"{family} {estimate.text()}" for family, estimate in estimates.items())
+def families_of(results) -> list[str]:
+    """The families of the results, in the study's order."""
+    return list(results.frame["family"].unique())
 
 
-def by_side(estimates: dict[str, Estimate], above: str, below: str, neither: str) -> str:
-    """Families by what their intervals show of a sign, for a sentence: "adds to CNN; takes from none ..."."""
-    families: dict[str, list[str]] = {}
-    for family, estimate in estimates.items():
-        families.setdefault(side(estimate, above, below, neither), []).append(family)
-    order = [words for words in (above, below, neither, "not run") if words in families]
-    return "; ".join(f"{words}{':' if words == 'not run' else ''} {', '.join(families[words])}" for words in order)
+def table_of_families(results) -> pd.DataFrame:
+    """A row a family: test top-1 without augmentation, the gain of all of it, the same on validation with either
+    learning rate at a neighbour, and what MixUp adds to flips and crops."""
+    rows, added, compared = [], mixup_adds(results), results.compared
+    for family in families_of(results):
+        start = t_interval(by_seed(compared, family=family, augmentation=NONE).dropna())
+        gain = t_interval(gain_by_seed(results, family).dropna())
+        without, full = choices_of(results, family)
+        rows.append(
+            {
+                "family": family,
+                "without augmentation, % [95%]": start.text(),
+                "gain of all, points [95%]": if_run(gain.n, gain.text()),
+                "at either neighbour, validation": at_either_neighbour(gain_at_neighbours(results, family)),
+                "rate without": rate_text(without),
+                "rate with": rate_text(full),
+                "MixUp adds, points [95%]": if_run(added[family].n, added[family].text()),
+            }
+        )
+    return pd.DataFrame(rows)
 
 
-# --- learning rates, of which every side has its own
-
-
-def chosen_after(results, share: float) -> str:
-    """How the learning rates came about, for a sentence, where a choice trains for that share of the steps."""
-    if all((cell.choice.grid["status"] == "given").all() for cell in results.cells):
-        return "given, not chosen"
-    steps = int(results.frame["steps"].iloc[0])
-    return f"chosen after {max(1, round(share * steps)):,} of {steps:,} steps"
-
-
-def rates(results) -> str:
-    """Each family's two learning rates, without augmentation and with all of it, and how far they lie apart."""
-    return "; ".join(f"{family} {_both(*pair)}" for family, pair in _pairs(results).items())
-
-
-def farthest_apart(results) -> str:
-    """The families whose two learning rates lie farthest apart, for a sentence: "the CNN (0.0001 without ...)"."""
-    factors = {family: _factor(*pair) for family, pair in _pairs(results).items() if all(c.final for c in pair)}
-    most = max(factors.values(), default=1.0)
-    if most == 1:
-        return "no family, since each has one rate for both sides"
-    return ", ".join(f"the {f} ({_both(*_pairs(results)[f])})" for f, factor in factors.items() if factor == most)
-
-
-def at_edge(results) -> str:
-    """The choices that stay at an edge of their grid, for a sentence: a better rate may lie beyond. Or "none"."""
-    found = [
-        f"{family} {'without' if name == NONE else 'with'} augmentation ({choice.lr:g})"
-        for family, pair in _pairs(results).items()
-        for name, choice in zip((NONE, ALL), pair, strict=True)
-        if choice.final and choice.at_edge
-    ]
-    return "; ".join(found) or "none"
-
-
-def _pairs(results) -> dict[str, tuple[Choice, Choice]]:
-    chosen, families = choices(results), results.frame[["model", "family"]].drop_duplicates()
-    return {
-        family: (chosen[model, NONE], chosen[model, ALL])
-        for model, family in families.itertuples(index=False, name=None)
-    }
-
-
-def _factor(without: Choice, full: Choice) -> float:
-    return max(without.lr / full.lr, full.lr / without.lr)
-
-
-def _both(without: Choice, full: Choice) -> str:
-    if not (without.final and full.final):
-        return "not chosen yet"
-    if without.lr == full.lr:
-        return f"{rate_text(full)} for both"
-    apart = f"{_factor(without, full):.2g} times {'smaller' if full.lr < without.lr else 'larger'}"
-    return f"{rate_text(without)} without and {rate_text(full)} with it, {apart}"
+def table_between(results, pairs: Sequence[tuple[str, str]]) -> pd.DataFrame:
+    """One family's gain minus another's, a row a pair: on test, paired by seed and not, and on validation with each of
+    the four learning rates at a neighbour."""
+    rows = []
+    for first, second in pairs:
+        paired, apart = between(results, first, second), unpaired(results, first, second)
+        rows.append(
+            {
+                "gain of": f"{first} minus {second}",
+                "points, paired by seed [95%]": paired.text(),
+                "not paired [95%]": if_run(apart.n, apart.text()),
+                "at either neighbour, validation": at_either_neighbour(between_at_neighbours(results, first, second)),
+            }
+        )
+    return pd.DataFrame(rows)

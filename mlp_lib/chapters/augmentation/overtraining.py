@@ -1,19 +1,17 @@
-"""What a fixed last step does to the gain of augmentation, and whether training overfits: tables and words of
-rq2-augmentation, from its results (`studies.augmentation.Results`). No torch.
+"""What a fixed last step does to the gain of augmentation, and whether training overfits: tables of rq2-augmentation.
 
 Read off the learning curves on validation images, which test images have not. The best point of a curve is chosen for
-each run by the other seeds (`stats.at_best_of_others`): a run's own best of several noisy points is too good, and the
-better the flatter its curve. So two seeds are needed. Everything also stands where nothing has run.
+each run by the other seeds (`stats.intervals.at_best_of_others`): a run's own best of several noisy points is too good,
+and the better the flatter its curve. So two seeds are needed. Everything also stands where nothing has run.
 """
 
 from collections.abc import Iterator
 
 import pandas as pd
 
-from mlp_lib.chapters.augmentation.figures import ALL, NONE, if_run
-from mlp_lib.stats.intervals import Estimate, at_best_of_others, paired_difference, sign, t_interval
-
-NOT_RUN = "not run with two seeds"  # which a best point that is chosen by the others needs
+from mlp_lib.chapters.augmentation.figures import if_run
+from mlp_lib.chapters.augmentation.presets import ALL, NONE
+from mlp_lib.stats.intervals import Estimate, at_best_of_others, paired_difference, t_interval
 
 
 def gains_over_the_best(results) -> dict[tuple[str, str], tuple[Estimate, Estimate, Estimate]]:
@@ -67,16 +65,6 @@ def table_over_the_best(results) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def protection(results) -> str:
-    """For a sentence: each family's gain at the last step and over the best point, and what was lost between the two.
-    "S-MLP 6.9, 5.7 [4.0, 7.4] n=3 and 1.2 [0.3, 2.1] n=3; ..."."""
-    texts = []
-    for (_, family), (at_last, over_best, lost) in gains_over_the_best(results).items():
-        words = f"{at_last.mean:.1f}, {over_best.text()} and {lost.text()}"
-        texts.append(f"{family} {words if over_best.n else NOT_RUN}")
-    return "; ".join(texts)
-
-
 def rises(results) -> dict[str, tuple[Estimate, Estimate, Estimate]]:
     """By family: how far the validation loss stands at the end above its lowest point, which the other seeds choose, in
     nats, without augmentation and with all of it, and the first minus the second, paired by seed."""
@@ -90,9 +78,10 @@ def rises(results) -> dict[str, tuple[Estimate, Estimate, Estimate]]:
 
 def table_of_overfitting(results) -> pd.DataFrame:
     """With and without augmentation: the gap between training and test images, and how far the validation loss stands
-    at the end above the lowest point of its curve, as in `rises`."""
+    at the end above the lowest point of its curve, as in `rises`, with how much less that is with augmentation."""
     rows, risen = [], rises(results)
     for (model, family), cells in results.compared.groupby(["model", "family"], sort=False):
+        less = risen[family][2]
         for name, rise in zip((NONE, ALL), risen[family], strict=False):
             done = cells[(cells["augmentation"] == name) & (cells["status"] == "ok")]
             gap = t_interval(done["train_top1"] - done["test_top1"] if len(done) else [])
@@ -102,27 +91,10 @@ def table_of_overfitting(results) -> pd.DataFrame:
                     "augmentation": name,
                     "train - test top-1, points [95%]": gap.text(),
                     "rise of the validation loss, nats [95%]": if_run(rise.n, rise.text(2)),
+                    "smaller with it by [95%]": if_run(less.n if name == ALL else 0, less.text(2)),
                 }
             )
     return pd.DataFrame(rows)
-
-
-def overfitting(results) -> dict[str, str]:
-    """Whether training overfits, for sentences: of which families an interval of the rise lies above 0, `without` and
-    `with` augmentation, and of which the difference of the two does (`less`: the rise is smaller with it)."""
-    found = rises(results)
-    words = {}
-    for i, name in enumerate(("without", "with", "less")):
-        texts: dict[str, list[str]] = {"yes": [], "no": [], NOT_RUN: []}
-        for family, estimates in found.items():
-            estimate = estimates[i]
-            shown = "yes" if sign(estimate) > 0 else "no"
-            texts[shown if estimate.n else NOT_RUN].append(f"{family} {estimate.text(2)}" if estimate.n else family)
-        parts = [f"for {', '.join(texts['yes']) or 'no model'}"]
-        parts += [f"not shown for {', '.join(texts['no'])}"] if texts["no"] else []
-        parts += [f"{NOT_RUN}: {', '.join(texts[NOT_RUN])}"] if texts[NOT_RUN] else []
-        words[name] = "; ".join(parts)
-    return words
 
 
 def _points(cells: pd.DataFrame, name: str, column: str) -> pd.DataFrame:

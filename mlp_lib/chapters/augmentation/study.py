@@ -10,9 +10,9 @@ is the curve that equivalent training examples are read from; with all of it at 
 other label smoothings. Learning rates are chosen at `subset` images and the full number of steps, with three seeds:
 once without augmentation, which holds for every number of images, and once with all of it, which holds for its parts.
 
-A control beside the cells judges nothing: MLPs at the most images, without augmentation and with it, at the neighbours
-of the chosen rate and at the rate chosen for the other side. It shows whether the rate chosen at `subset` images fits
-the most images, and lets first layers be compared at one learning rate.
+A control beside the cells judges nothing: MLPs without augmentation and with it at the most images that both have, at
+the neighbours of the chosen rate, at the rate chosen for the other side, and beyond, until the best lies inside. It
+says which rate would be chosen there, and lets first layers be compared at one learning rate.
 """
 
 from collections.abc import Mapping
@@ -26,13 +26,15 @@ from mlp_lib.chapters.augmentation.first_screen import FIRST_SCREEN
 from mlp_lib.chapters.augmentation.presets import ALL, NONE, PRESETS, SMOOTHING, Preset
 from mlp_lib.chapters.augmentation.rules import RULE_CHANGES, RULES
 from mlp_lib.chapters.study import Study
-from mlp_lib.chapters.tuning import Choice, Ensure, choose_lrs, ended, not_run
+from mlp_lib.chapters.tuning import Choice, Ensure, choose_lr, choose_lrs, ended, grid_runs, not_run
 from mlp_lib.errors import UserError
 from mlp_lib.records.architectures import MLPS, family_of
 from mlp_lib.records.frames import measures_of
 from mlp_lib.records.run import Run, make_run
 
 MEASURES = ("first_layer_spread",)
+
+Key = tuple[str, str]  # model, and NONE or ALL: what has a learning rate of its own
 
 
 class Cell(NamedTuple):
@@ -54,15 +56,17 @@ class Asked(NamedTuple):
 class Results:
     """What the chapter shows. `frame` has one row a run, with `family`, `augmented`, `augmentation` (a name of PARTS)
     and the columns of `FIRST_LAYER`. `subset`: the number of images at which augmentations are compared. `control`: the
-    same columns of the runs that judge nothing, which are in no row of `frame`; none where every rate is given."""
+    same columns of the runs that judge nothing, which are in no row of `frame`; none where every rate is given.
+    `at_most`: by model and side, the rate that would be chosen at the most images, from those runs and the frame's."""
 
     cells: tuple[Cell, ...]
     frame: pd.DataFrame
     subset: int
     control: pd.DataFrame = field(default_factory=pd.DataFrame)
+    at_most: Mapping[Key, Choice] = field(default_factory=dict)
 
     @property
-    def choices(self) -> dict[tuple[str, str], Choice]:
+    def choices(self) -> dict[Key, Choice]:
         """The choice of the learning rate by model and side: `NONE`, or `ALL`, whose parts take the same rate."""
         return {(cell.model, NONE if cell.augment == "none" else ALL): cell.choice for cell in self.cells}
 
@@ -109,7 +113,7 @@ def resolve(preset: str, **changes: Any) -> Preset:
     return chosen
 
 
-def candidates(preset: Preset) -> dict[tuple[str, str], Run]:
+def candidates(preset: Preset) -> dict[Key, Run]:
     """Each model with no and with all augmentation, at the middle lr and the first seed, by (model, name of PARTS)."""
     parts = preset.augmentations
 
@@ -130,7 +134,7 @@ def candidates(preset: Preset) -> dict[tuple[str, str], Run]:
     return {(model, name): candidate(model, name) for name in (NONE, ALL) for model in preset.models}
 
 
-def asked(preset: Preset, lrs: Mapping[tuple[str, str], float]) -> list[Asked]:
+def asked(preset: Preset, lrs: Mapping[Key, float]) -> list[Asked]:
     """Every run that the chapter reports, one seed of everything before the next, with what is measured on it."""
     parts, base, found = preset.augmentations, candidates(preset), []
 
@@ -154,16 +158,18 @@ def asked(preset: Preset, lrs: Mapping[tuple[str, str], float]) -> list[Asked]:
     return found
 
 
-def control(preset: Preset, choices: Mapping[tuple[str, str], Choice]) -> list[Run]:
-    """MLPs without and with augmentation at the most images that both have, at the rates beside the chosen one: its
-    neighbours, and the one chosen for the other side. None where the rates are given and the same."""
-    base, parts, found = candidates(preset), preset.augmentations, []
-    for seed in preset.seeds[: preset.control_seeds]:
-        for model in (model for model in preset.models if family_of(model) in preset.control_families):
-            for name, other in ((NONE, ALL), (ALL, NONE)):
-                own = choices[model, name]
-                run = base[model, name].but(augment=parts[name], seed=seed, subset=max(preset.both_sides(model)))
-                found += [run.but(lr=lr) for lr in sorted({*own.around, choices[model, other].lr} - {own.lr})]
+def control(
+    preset: Preset, choices: Mapping[tuple[str, str], Choice]
+) -> dict[tuple[str, str], tuple[Run, list[float]]]:
+    """By model and side, a run at the most images that both sides have, and the learning rates of the control there:
+    the chosen one, its neighbours, and the one chosen for the other side."""
+    base, found = candidates(preset), {}
+    for model in (model for model in preset.models if family_of(model) in preset.control_families):
+        most = max(preset.both_sides(model))
+        for name, other in ((NONE, ALL), (ALL, NONE)):
+            own = choices[model, name]
+            run = base[model, name].but(lr=own.lr, subset=most)
+            found[model, name] = run, sorted({*own.around, choices[model, other].lr})
     return found
 
 
@@ -194,19 +200,29 @@ def collect(preset: Preset, ensure: Ensure) -> Results:
     grids = {(model, name): preset.grid(family_of(model), name) for model, name in tuned}
     choices = choose_lrs(tuned, grids, unmeasured)
     wanted = asked(preset, {key: choice.lr for key, choice in choices.items()})
-    beside = control(preset, choices)
     by_measures: dict[tuple[str, ...], list[Run]] = {}
     for run, measures in wanted:
         by_measures.setdefault(measures, []).append(run)
     final, rows = all(choice.final for choice in choices.values()), {}
     for measures, runs in by_measures.items():
         rows |= {row["key"]: row for row in ensure(runs, train=final, measures=measures).to_dict("records")}
+    others: dict[str, dict[str, Any]] = {}
+
+    def beside(runs: list[Run]) -> pd.DataFrame:
+        found = ensure(runs, train=final, measures=MEASURES)
+        others.update({row["key"]: row for row in found.to_dict("records") if row["key"] not in rows})
+        return found
+
+    seeds, tried = preset.seeds[: preset.control_seeds], control(preset, choices)
+    first = [run for seed in seeds for run, lrs in tried.values() if len(lrs) > 1 for run in grid_runs(run, lrs, seed)]
+    if first:
+        beside(first)  # all at once: together they keep all cores busy
+    at_most = {key: choose_lr(run, lrs, beside, seeds=seeds, widenings=2) for key, (run, lrs) in tried.items()}
     names = {augment: name for name, augment in preset.augmentations.items()}
     frame = _frame([rows[run.key] for run, _ in wanted], names)
-    changed = (*MEASURES, "first_layer_change")
-    others = ensure(beside, train=final, measures=changed).to_dict("records") if beside else []
     cells = tuple(Cell(model, tuned[model, name].augment, choice) for (model, name), choice in choices.items())
-    return Results(cells, frame, preset.subset, _frame(others, names) if others else frame.iloc[:0])
+    extra = _frame(list(others.values()), names) if others else frame.iloc[:0]
+    return Results(cells, frame, preset.subset, extra, at_most)
 
 
 # Columns of a frame, of the measure and the number there; of MLPs that were measured, nan of others. All but `moved`

@@ -8,7 +8,7 @@ import pandas as pd
 from mlp_lib.chapters import scaling
 from mlp_lib.chapters.rule import Rule, Shown
 from mlp_lib.errors import UserError
-from mlp_lib.stats.intervals import Estimate, t_interval
+from mlp_lib.stats.intervals import Estimate, below, minus, t_interval
 from mlp_lib.stats.laws.compare import hold_out_curve
 from mlp_lib.stats.laws.curves import fit_power
 from mlp_lib.stats.laws.grids import pareto
@@ -89,18 +89,6 @@ def steeper_in_parameters(frame: pd.DataFrame) -> dict[str, Estimate]:
     return {DIFFERENCE: difference_of(*exponents(scaling.of_family(scaling.points_of(frame), JUDGED)))}
 
 
-def _below(part: Estimate, bound: float) -> Estimate:
-    """bound - part: above 0 where the part lies below the bound."""
-    ends = part.interval and (bound - part.interval[1], bound - part.interval[0])
-    return part._replace(mean=bound - part.mean, interval=ends)
-
-
-def _above(part: Estimate, bound: float) -> Estimate:
-    """part - bound."""
-    ends = part.interval and (part.interval[0] - bound, part.interval[1] - bound)
-    return part._replace(mean=part.mean - bound, interval=ends)
-
-
 def law_checks(shown: Shown) -> dict[str, Estimate]:
     """Claim 5 under other settings: how far the saturating law's miss lies below the bound."""
     points, other = shown.results.points, shown.at("overnight")
@@ -113,7 +101,7 @@ def law_checks(shown: Shown) -> dict[str, Estimate]:
         "overnight": lambda: _law_holds(scaling.of_family(other.points, JUDGED)) if other else {},
     }
     found = {name: parts() for name, parts in settings.items()}
-    return {name: _below(parts[SATURATING], PREDICTED) for name, parts in found.items() if SATURATING in parts}
+    return {name: below(parts[SATURATING], PREDICTED) for name, parts in found.items() if SATURATING in parts}
 
 
 def exponent_checks(shown: Shown) -> dict[str, Estimate]:
@@ -129,7 +117,7 @@ def exponent_checks(shown: Shown) -> dict[str, Estimate]:
         "overnight": exponents(scaling.of_family(other.points, JUDGED)) if other else (None, 0),
     }
     found = {name: difference_of(*fit) for name, fit in fits.items()} | {"one axis at a time": one_axis(mlp)}
-    return {name: _above(part, STEEPER) for name, part in found.items()}
+    return {name: minus(part, STEEPER) for name, part in found.items()}
 
 
 def one_axis(points: pd.DataFrame) -> Estimate:
