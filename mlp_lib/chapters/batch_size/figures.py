@@ -29,7 +29,7 @@ LOOKS = {
     VIT: dict(color=FAMILY_COLOURS["ViT"], marker="^"),
 }
 PANELS = ("epochs", "steps")  # a panel each
-SIDES = {1: "#228833", 0: "#777777", -1: "#AA3377"}  # of a check: for the claim, for neither, against it
+SIDES = {1: "#000000", 0: "#777777", -1: "#D55E00"}  # of a check: for the claim, for neither, against it; no family's
 
 
 def forest_of_checks(verdict: Verdict) -> Figure:
@@ -64,7 +64,7 @@ def forest_of_checks(verdict: Verdict) -> Figure:
     else:
         say_not_run(axis)
     title = "B-MLP: what the two rules judge (bold), and the checks"
-    axis.set(xlabel="largest minus smallest batch, points (left of 0: the larger is worse)", title=title)
+    axis.set(xlabel="largest minus smallest batch (points of top-1)", title=title)
     plt.close(figure)
     return figure
 
