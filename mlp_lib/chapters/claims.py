@@ -90,10 +90,17 @@ class Verdict:
         return f"held in {self.held} of {self.checked} checks" if self.checked else ""
 
     @property
+    def not_held(self) -> tuple[str, ...]:
+        """The checks with an interval in which the comparison does not keep its sign."""
+        return tuple(name for name, check in self.checks.items() if check.interval and sign(check) < 1)
+
+    @property
     def beside(self) -> str:
-        """What stands with the word, wherever it stands: the robustness, and the companion's name and word."""
+        """What stands with the word, wherever it stands: the robustness, with the name of the one check that does not
+        hold where all others do, and the companion's name and word."""
+        one = f", not {self.not_held[0]}" if len(self.not_held) == 1 and self.held else ""
         companion = f"{self.companion.rule.name}: {self.companion.verdict}" if self.companion else ""
-        return "; ".join(filter(None, (self.robustness, companion)))
+        return "; ".join(filter(None, (self.robustness + one, companion)))
 
     @property
     def comparison(self) -> str:

@@ -6,7 +6,6 @@ What several chapters share is gathered here; what one chapter alone draws stand
 from mlp_lib.plots.curves import (
     error_against_compute,
     first_layers,
-    gain_at_equal_epochs,
     train_test_gap,
     training_length,
 )
@@ -19,7 +18,6 @@ __all__ = [
     "equal_precision",
     "error_against_compute",
     "first_layers",
-    "gain_at_equal_epochs",
     "image_grid",
     "shown",
     "table_of_cells",

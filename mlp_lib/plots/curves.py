@@ -14,7 +14,7 @@ from matplotlib.ticker import FuncFormatter
 
 from mlp_lib.plots.style import DASHES, END, FAMILY_COLOURS, WIDTH, plain_log_axis, t_bounds
 from mlp_lib.records.frames import compute_so_far
-from mlp_lib.stats.intervals import Estimate, paired_difference, t_interval
+from mlp_lib.stats.intervals import t_interval
 
 
 def training_length(curves: pd.DataFrame, column: str, label: str, reference: float | None = None) -> Figure:
@@ -106,28 +106,6 @@ def _comparable(curves: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 def _end_label(name: str, ends: pd.DataFrame) -> str:
     return f"{name}, {' or '.join(ends['schedule'].unique())} schedule"
-
-
-def gain_at_equal_epochs(curves: pd.DataFrame, family: str) -> tuple[float, Estimate]:
-    """Validation top-1 with augmentation minus without, in points, paired by seed, after equally many epochs.
-
-    Returns the largest number of epochs at which both learning curves of the family have a point (nan where there is
-    none), and the difference there, with n = 0. Only runs at a constant learning rate are read. curves: as for
-    `training_length`, with seed.
-    """
-    rows = curves[curves["family"] == family].dropna(subset=["val_top1"]) if "val_top1" in curves else curves.iloc[:0]
-    rows, _ = _comparable(rows)
-    if rows.empty:
-        return float("nan"), Estimate(float("nan"), None, 0)
-    table = rows.pivot_table(index=["epoch", "seed"], columns="augmented", values="val_top1").reindex(
-        columns=[False, True]
-    )
-    both = table.dropna()
-    if both.empty:
-        return float("nan"), Estimate(float("nan"), None, 0)
-    epoch = both.index.get_level_values("epoch").max()
-    there = both.loc[epoch]
-    return float(epoch), paired_difference(there[True], there[False])
 
 
 def train_test_gap(frame: pd.DataFrame) -> Figure:

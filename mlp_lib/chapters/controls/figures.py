@@ -1,4 +1,4 @@
-"""Figures and tables of the controls chapter: the search, cost, accuracy, error against compute. No torch.
+"""Figures and tables of the controls chapter: the search, cost, accuracy, error against compute.
 
 Every figure function returns the matplotlib figure and shows nothing. Colours stand for families.
 """
@@ -15,7 +15,7 @@ from mlp_lib.plots.style import END, FAMILY_COLOURS, WIDTH, say_not_run, t_bound
 from mlp_lib.plots.tables import table_of_plan
 from mlp_lib.records.record import FINISHED
 from mlp_lib.stats.intervals import Estimate, t_interval
-from mlp_lib.stats.learning_curves import levels, with_compute, worths
+from mlp_lib.stats.learning_curves import error_levels, with_compute
 
 OPTIMISER_STYLE = {"lion": ("o", "-"), "adamw": ("s", "--"), "sgd": ("^", ":")}  # marker and line
 
@@ -165,40 +165,50 @@ def table_of_accuracies(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def recipe_of(cells, family: str) -> str:
-    """What the search chose for a family, for a sentence: "adamw at 0.001, augmentation flip+pad"."""
-    search = next((cell.search for cell in cells if cell.family == family and cell.search), None)
-    if search is None or not search.final:
-        return "not chosen yet"
-    return f"{search.optimizer} at {search.lr:g}, augmentation {search.augment}"
-
-
-def noise_of_choice(cells, images: int) -> str:
-    """The binomial standard deviation, in points, of the accuracies by which the families' settings were chosen, each
-    of so many validation images: 100 sqrt(p (1 - p) / images). From the least to the greatest: "0.65 to 0.71"."""
-    best = [cell.search.trials["val_top1"].max() / 100 for cell in cells if cell.search and cell.search.final]
-    found = sorted(100 * float(np.sqrt(p * (1 - p) / images)) for p in best if not np.isnan(p))
-    return " to ".join(dict.fromkeys(f"{value:.2f}" for value in (found[0], found[-1]))) if found else "not run"
-
-
-def apart(cells, first: str, second: str) -> str:
-    """In which chosen settings two families differ besides, for a sentence; "nothing" where in none."""
-    searches = [cell.search for family in (first, second) for cell in cells if cell.family == family and cell.search]
-    if len(searches) < 2 or not all(search.final for search in searches):
-        return "settings that are not chosen yet"
-    names = {"optimizer": "optimiser", "lr": "learning rate", "augment": "augmentation"}
-    return ", ".join(text for name, text in names.items() if len({getattr(s, name) for s in searches}) > 1) or "nothing"
-
-
-def beside_the_mlp(frame: pd.DataFrame, family: str) -> str:
-    """A family minus the best MLP, in points, after the last epoch and with each at its best length, for a sentence."""
-    found = next((worth for worth in worths(frame) if worth.family == family), None)
-    if found is None or not found.points.n:
-        return "not run"
-    return (
-        f"{found.points.text()} of test top-1 after the last epoch, and {found.at_best.text()} of validation top-1 "
-        "with each at its best length"
+def table_of_recipes(cells) -> pd.DataFrame:
+    """What the search chose for each family, and why no conclusion may rest on that choice alone."""
+    return pd.DataFrame(
+        {
+            "family": cell.family,
+            "optimiser": cell.search.optimizer if cell.search.final else "open",
+            "learning rate": f"{cell.search.lr:g}" if cell.search.final else "open",
+            "augmentation": cell.search.augment if cell.search.final else "open",
+            "trials": _trials(cell.search),
+            "flags": "; ".join(cell.search.flags),
+        }
+        for cell in cells
+        if cell.search
     )
+
+
+def table_of_other_rates(cells, row_of) -> pd.DataFrame:
+    """Test top-1 of the reported seeds at other rates than the chosen one, of those that the search tried, where that
+    is recorded, beside the chosen rate's; empty where none is. row_of: `Store.row`."""
+    rows = []
+    for cell in (cell for cell in cells if cell.search and cell.search.final):
+        for lr in sorted({*cell.search.rates["lr"]} - {cell.search.lr}):
+            there = pd.DataFrame([row_of(run.but(lr=lr)) for run in cell.runs])
+            if not (there["status"] == "ok").all():
+                continue
+            chosen = pd.DataFrame([row_of(run) for run in cell.runs])
+            rows.append(
+                {
+                    "family": cell.family,
+                    "chosen rate": f"{cell.search.lr:g}",
+                    "test top-1 there, % [95%]": _interval(chosen, "test_top1").text(),
+                    "another rate": f"{lr:g}",
+                    "test top-1 at that rate, % [95%]": _interval(there, "test_top1").text(),
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def noise_of_choice(cells, images: int) -> tuple[float, float]:
+    """The least and the greatest binomial standard deviation, in points, of the accuracies by which the families'
+    settings were chosen, each of so many validation images: 100 sqrt(p (1 - p) / images). nan where nothing was."""
+    best = [cell.search.trials["val_top1"].max() / 100 for cell in cells if cell.search and cell.search.final]
+    found = [100 * float(np.sqrt(p * (1 - p) / images)) for p in best if not np.isnan(p)]
+    return (min(found), max(found)) if found else (float("nan"), float("nan"))
 
 
 def _interval(runs: pd.DataFrame, column: str) -> Estimate:
@@ -249,7 +259,7 @@ def error_against_compute(frame: pd.DataFrame) -> Figure:
     """Validation error against training compute so far, both logarithmic: mean over seeds, 95% t-intervals as bands.
 
     Only runs at a constant lr have a line, whose points are what shorter trainings would have given; any other run is
-    one hollow marker at its end. Dotted lines are the levels at which `worth.worths` reads the compute.
+    one hollow marker at its end. Dotted lines are the levels at which compute is compared.
     """
     figure, axis = plt.subplots(figsize=(WIDTH, 3.6))
     points = with_compute(frame)
@@ -265,7 +275,7 @@ def error_against_compute(frame: pd.DataFrame) -> Figure:
         ends = of_family[(of_family["schedule"] != "constant") & (of_family["step"] == of_family["total_steps"])]
         if len(ends):
             axis.plot(ends["compute"], ends["error"], color=colour, label=f"{label}, its usual recipe", **END)
-    for level in levels(frame).values():
+    for level in error_levels(frame).values():
         axis.axhline(level, color="#777777", lw=1, ls=":")
     axis.set(
         xscale="log", yscale="log", xlabel="training FLOPs (multiplications + additions)", ylabel="validation error (%)"
