@@ -72,16 +72,17 @@ def _bars(c: Claim, parts: dict[str, Estimate]) -> str:
     def at(value: float) -> float:
         return round(min(max(100 * (value - low) / (high - low), 0.0), 100.0), 2)
 
-    lines = [_bar(c, name, part, at) for name, part in parts.items()]
+    digits = 1 if high - low > 3 else 2
+    lines = [_bar(c, name, part, at, digits) for name, part in parts.items()]
     bounds = {bound for name in parts for bound in c.judged_by.bounds_of(name)}
     return "".join([*lines, _axis({0.0, *bounds}, low, high, at), f'<p class="unit">{escape(c.unit)}</p>'])
 
 
-def _bar(c: Claim, name: str, part: Estimate, at) -> str:
+def _bar(c: Claim, name: str, part: Estimate, at, digits: int) -> str:
     low, high = c.judged_by.bounds_of(name)
     left, right = at(low), at(high)
     ends = part.interval or (part.mean, part.mean)
-    middle, text = LINE / 2, part.text()
+    middle, text = LINE / 2, part.text(digits)
     said, paper = f"{name}: {text}; the rule asks for {_between(low, high)}", ""
     if c.value is not None and name.endswith(c.value_of):
         said += f"; the paper has {c.value:g}"
