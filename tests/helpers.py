@@ -17,6 +17,7 @@ from mlp_lib.training import loaders
 from mlp_lib.training.how import How
 
 HOW = How("cpu", "fp32", threads=1)
+NO_TENSORS = (2).to_bytes(8, "little") + b"{}"  # a whole file of weights that holds none
 DIGITS = dict(model="B-2/Wi-32", dataset="digits", epochs=3, lr=1e-3)  # 10 steps of 128 an epoch
 SGD = dict(DIGITS, optimizer="sgd", lr=0.05)
 # Everything that draws random numbers, and an optimiser with state.

@@ -140,7 +140,8 @@ def execute_all(notebooks: list[Path], folder: Path, preset: str, train: bool) -
     rows = []
     for notebook in sorted(notebooks, key=lambda path: _own_metadata(path).get("last", False)):
         live = preset == "smoke" or _own_metadata(notebook).get("live", False)
-        own = next((study.presets for study in STUDIES.values() if study.page == notebook.stem), SIZES)
+        page = notebook.stem.removesuffix("-details")  # an appendix has the sizes of its chapter
+        own = next((study.presets for study in STUDIES.values() if study.page == page), SIZES)
         size = "smoke" if live else preset if preset in own else "auto"  # not every chapter has every size
         wanted = {"preset": size, "train": live or train, "executed": list(rows)}
         known = parameters_of(notebook)

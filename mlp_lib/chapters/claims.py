@@ -15,10 +15,10 @@ import pandas as pd
 from mlp_lib.chapters import planning
 from mlp_lib.chapters.registry import RULES, STUDIES
 from mlp_lib.chapters.rule import POINTS, Rule, Shown
+from mlp_lib.chapters.scale import scale_of as scale_of
 from mlp_lib.chapters.study import SIZES, Study
 from mlp_lib.errors import UserError
 from mlp_lib.paths import REPOSITORY
-from mlp_lib.records.record import FINISHED
 from mlp_lib.records.store import Store
 from mlp_lib.stats.intervals import Estimate, sign
 
@@ -268,37 +268,6 @@ def overview(verdicts: list[Verdict]) -> pd.DataFrame:
             }
         )
     return pd.DataFrame(rows)
-
-
-def scale_of(frame: pd.DataFrame) -> str:
-    """The scale that goes beside a verdict: data, models and lengths; steps too where batch sizes make them differ."""
-    finished = frame[frame["status"].isin(FINISHED)]
-    if finished.empty:
-        return "no finished runs"
-    examples = ", ".join(f"{n:,}" for n in sorted(finished["train_examples"].unique()))
-    lengths = [
-        f"{', '.join(f'{int(n):,}' for n in sorted(finished[unit].dropna().unique()))} {unit}{note}"
-        for unit, note in (("epochs", _steps_by_batch(finished)), ("steps", ""))
-        if unit in finished and finished[unit].notna().any()
-    ]
-    models = ", ".join(sorted(finished["model"].unique(), key=str))
-    return f"{', '.join(finished['dataset'].unique())}, {examples} training images, {models}, {' and '.join(lengths)}"
-
-
-def _steps_by_batch(finished: pd.DataFrame) -> str:
-    """What a number of epochs is in steps at each batch size; nothing where it is the same at all."""
-    if not {"batch_size", "total_steps", "epochs"} <= {*finished}:
-        return ""
-    counted = finished[finished["epochs"].notna() & finished["total_steps"].notna()]
-    steps = {
-        int(batch): " and ".join(f"{int(n):,}" for n in sorted(rows["total_steps"].unique()))
-        for batch, rows in counted.groupby("batch_size")
-    }
-    if len({*steps.values()}) < 2:
-        return ""
-    first, *others = steps.items()
-    texts = [f"{first[1]} steps at batch {first[0]:,}", *(f"{count} at {batch:,}" for batch, count in others)]
-    return f" ({', '.join(texts)})"
 
 
 def paper_table(name: str, folder: Path = REPOSITORY / "data" / "paper") -> pd.DataFrame:

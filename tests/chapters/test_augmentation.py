@@ -1,6 +1,7 @@
 """The chapter on augmentation: which runs it asks for, and its rule. Nothing is trained."""
 
 import base64
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -20,7 +21,9 @@ from mlp_lib.records.store import Store
 from mlp_lib.stats.intervals import t_interval
 from mlp_lib.sweeps import costs
 
-LAPTOP = augmentation.resolve("laptop")
+# With grids of the tests' own, so that centring the preset's anew changes no test.
+MIDDLES = dict.fromkeys(("S-MLP", "B-MLP", "CNN", "ViT"), (3e-4, 1e-4))
+LAPTOP = replace(augmentation.resolve("laptop"), middle_lrs=MIDDLES)
 FULL = "flip+crop+mixup"
 
 
@@ -67,7 +70,9 @@ class Fake:
             measures=measures,
             metrics={
                 "train_top1": 90.0,
-                "val_top1": tuned + 0.1 * (run.seed % 10) + 5 * share if run.seed in TUNING_SEEDS else top1,
+                "val_top1": tuned + 0.1 * (run.seed % 10) + 5 * share
+                if run.seed in TUNING_SEEDS
+                else top1 - 0.01 * abs(np.log(run.lr / best)),
                 "test_top1": top1,
                 "test_loss": 1.5,
             },
@@ -149,7 +154,7 @@ def test_learning_rates_are_tuned_at_the_full_length_with_three_seeds_of_their_o
 
 
 def test_each_family_has_a_grid_of_its_own_on_either_side_and_a_readers_grid_replaces_all():
-    for preset in (LAPTOP, augmentation.resolve("overnight"), augmentation.resolve("gpu")):
+    for preset in (augmentation.resolve("laptop"), augmentation.resolve("overnight"), augmentation.resolve("gpu")):
         for (model, name), run in augmentation.candidates(preset).items():
             grid = preset.grid(family_of(model), name)
             assert len(grid) == 3 and run.lr == grid[1] == preset.middle_lrs[family_of(model)][name == "all"]

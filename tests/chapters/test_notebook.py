@@ -5,7 +5,7 @@ import shlex
 from types import SimpleNamespace
 
 import pytest
-from helpers import record_of
+from helpers import NO_TENSORS, record_of
 
 from mlp_lib.chapters import notebook, planning
 from mlp_lib.chapters.notebook import check_parameters, open_chapter
@@ -161,7 +161,7 @@ def test_recorded_runs_that_lack_a_measure_are_announced_with_what_it_costs(tmp_
         store.add(record_of(run, measures={"translated": {}}))
     mlps = [run for run in runs if run.model[0] in "SB"]
     store.weights.mkdir()
-    (store.weights / f"{mlps[0].key}.safetensors").touch()
+    (store.weights / f"{mlps[0].key}.safetensors").write_bytes(NO_TENSORS)
     opened.results()
     lost = len(mlps) - 1
     said = capsys.readouterr().out

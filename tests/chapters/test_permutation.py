@@ -2,6 +2,7 @@
 
 import copy
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -12,8 +13,9 @@ from torch.nn import functional as F
 
 from mlp_lib.chapters import claims, planning
 from mlp_lib.chapters.permutation import figures, study
-from mlp_lib.chapters.permutation.rules import PERMUTED_CNN, PERMUTED_MLP
-from mlp_lib.chapters.tuning import TUNING_SEED
+from mlp_lib.chapters.permutation.rules import PERMUTED_CNN, PERMUTED_MLP, checks, room
+from mlp_lib.chapters.rule import Shown
+from mlp_lib.chapters.tuning import TUNING_SEED, TUNING_SEEDS, Choice
 from mlp_lib.datasets import pixel_permutation
 from mlp_lib.errors import UserError
 from mlp_lib.measures import permuted_twin
@@ -21,7 +23,7 @@ from mlp_lib.models import build, build_for
 from mlp_lib.records.frames import curves, row_of
 from mlp_lib.records.run import make_run
 from mlp_lib.records.store import Store
-from mlp_lib.stats.intervals import t_interval
+from mlp_lib.stats.intervals import paired_equivalence, sign, t_interval
 from mlp_lib.sweeps import costs
 from mlp_lib.training import optim
 from mlp_lib.training.loaders import epoch_batches, load_data
@@ -202,6 +204,47 @@ def test_a_diverged_control_is_at_chance():
     assert claims.judge(15, frame).parts[PERMUTED_CNN].mean == pytest.approx(71 - 10)
 
 
+@pytest.mark.parametrize(
+    ("change", "inside"),
+    [([0.1, -0.1, 0.2, -0.2], True), ([2.0, 2.1, 1.9, 2.0], False), ([3.0, -3.0, 2.0, -2.0], None)],
+)
+def test_room_is_on_the_side_that_equivalence_is_on(change, inside):
+    estimate = paired_equivalence(pd.Series(change), pd.Series([0.0] * 4), 1.0).estimate
+    left = room(estimate)
+    assert sign(left) == {True: 1, False: -1, None: 0}[inside] and left.mean == pytest.approx(1 - abs(estimate.mean))
+    assert left.interval[1] <= 1 and room(t_interval([0.3])).interval is None
+
+
+def test_checks_are_the_best_lengths_the_overnight_runs_and_the_neighbouring_rates():
+    frame = frame_of(NONE, [-2.0, -2.1, -1.9, -2.0, -2.0], [20, 21, 19]).assign(schedule="constant")
+    frame["curve"] = [
+        [{"epoch": 1.0, "val_top1": 5.0}, {"epoch": 20.0, "val_top1": top1}] for top1 in frame["test_top1"]
+    ]
+    trials = pd.DataFrame({"lr": [1e-3] * 3, "seed": TUNING_SEEDS, "val_top1": [70.0, 71.0, 72.0]})
+    grid = pd.DataFrame({"lr": [1e-3], "val_top1": [71.0], "status": "ok"})
+    cells = [
+        SimpleNamespace(
+            family="CNN",
+            permuted=permuted,
+            choice=Choice(1e-3, False, True, grid, trials.assign(val_top1=trials["val_top1"] - 15 * permuted)),
+        )
+        for permuted in (False, True)
+    ]
+    shown = Shown(SimpleNamespace(frame=frame, cells=cells), lambda size: SimpleNamespace(frame=frame))
+    found = checks(shown)
+    assert {name: sign(part) for name, part in found.items()} == {
+        "S-MLP, each side at its best length": 1,
+        "B-MLP, each side at its best length": -1,
+        "CNN, each side at its best length": 1,
+        "S-MLP, change, overnight": 1,
+        "B-MLP, change, overnight": -1,
+        "CNN, loss, overnight": 1,
+        "CNN, at the neighbouring rates that lose least": 1,
+    }
+    assert found["CNN, loss, overnight"].mean == pytest.approx(10)
+    assert found["CNN, at the neighbouring rates that lose least"].mean == pytest.approx(5)
+
+
 # --- the theorem ----------------------------------------------------------------------------------------------------
 
 OPTIMIZERS = {
@@ -322,10 +365,10 @@ def test_what_a_control_loses_is_said_for_the_last_epoch_and_for_each_sides_best
         [{"epoch": float(e), "val_top1": float(v)} for e, v in zip((10, 20), curve_of[key], strict=True)]
         for key in zip(frame["permuted"], frame["seed"], strict=True)
     ]
-    assert figures.controls_by_length(frame) == (
-        "CNN-16 -18.0 [-23.0, -13.0] n=3 after the last epoch and -22.0 [-28.6, -15.4] n=3 at the best lengths"
-    )
-    assert figures.controls_by_length(frame[frame["family"] != "CNN"]) == "not run"
+    assert figures.table_by_length(frame).values.tolist() == [
+        ["CNN-16", "-18.0 [-23.0, -13.0] n=3", "-22.0 [-28.6, -15.4] n=3"]
+    ]
+    assert figures.table_by_length(frame[frame["family"] != "CNN"]).empty
 
 
 def test_pictures_move_pixels_and_keep_colours():
@@ -349,10 +392,9 @@ def test_nothing_run_is_empty_figures_and_not_run_in_the_table():
     table = figures.table_of_differences(frame)
     assert set(table["as they are"]) == set(table["difference"]) == {"not run"}
     assert set(table["p"] + table["at 90%"]) == {""}
-    assert set(figures.controls_by_length(frame).split("; ")) == {
-        f"{FAMILIES[family]} not run after the last epoch and not run at the best lengths"
-        for family in ("CNN", "ViT", "Mixer")
-    }
+    assert figures.table_by_length(frame).values.tolist() == [
+        [FAMILIES[family], "not run", "not run"] for family in ("CNN", "ViT", "Mixer")
+    ]
     figures.accuracy(frame), figures.equivalence(frame)
     assert not any(axis.lines for axis in figures.learning(curves(frame)).axes)
     assert claims.judge(15, frame).verdict == "not tested"

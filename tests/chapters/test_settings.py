@@ -151,7 +151,12 @@ def test_the_largest_gain_is_one_whose_interval_lies_above_zero(laptop):
     moved.loc[(moved["model"] == first) & (moved["change"] == changes[0]), "test_top1"] += 2
     noisy = (moved["model"] == first) & (moved["change"] == changes[1])
     moved.loc[noisy, "test_top1"] += 10 + 20 * (-1) ** moved.loc[noisy, "seed"]  # larger in the mean, and not shown
-    one, other = figures.largest_gains(moved).split("; ")
-    assert one == f"{first}: {changes[0]}, 2.00 [2.00, 2.00] n=5" and other.endswith(": no gain is shown")
-    assert figures.largest_gains(frame[unchanged]).count("not run") == 2
-    assert figures.largest_gains(frame.drop(columns="test_top1")) == "not run"
+    family = moved.loc[moved["model"] == first, "family"].iloc[0]
+    other = next(name for name in moved["family"].unique() if name != family)
+    change, gain = figures.largest_gain(moved, family)
+    assert (change, gain.text(2)) == (changes[0], "2.00 [2.00, 2.00] n=5")
+    assert figures.largest_gain(moved, other) is None
+    assert figures.difference_of(moved, family, changes[0]) == gain
+    assert figures.difference_of(moved, other, "no such change").n == 0
+    assert figures.largest_gain(frame[unchanged], family) is None
+    assert figures.largest_gain(frame.drop(columns="test_top1"), family) is None

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pandas as pd
 import pytest
-from helpers import record_of
+from helpers import NO_TENSORS, record_of
 
 from mlp_lib.chapters import planning
 from mlp_lib.chapters.from_scratch import study as rq1
@@ -286,7 +286,7 @@ def test_a_plan_shows_what_recorded_runs_lack_and_its_cost(tmp_path):
         store.add(record_of(run))
     store.add(record_of(replicated, measures={"first_layer": {}}, time="2025-02-01T00:00:00+00:00"))
     store.weights.mkdir()
-    (store.weights / f"{kept.key}.safetensors").touch()
+    (store.weights / f"{kept.key}.safetensors").write_bytes(NO_TENSORS)
     runs = [new, cnn, lost, kept, measured, replicated]
     plan = planning.plan(asking(runs), None, store)
     assert plan.runs == runs and plan.done == [False, True, False, False, True, True]

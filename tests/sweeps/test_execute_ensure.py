@@ -11,7 +11,7 @@ import filelock
 import numpy as np
 import pytest
 import torch
-from helpers import forget, record_of
+from helpers import NO_TENSORS, forget, record_of
 
 from mlp_lib.chapters import planning
 from mlp_lib.datasets import load
@@ -314,7 +314,7 @@ def test_missing_are_runs_without_a_result_and_parents_without_weights(store):
     assert keys(missing([RUN, CHILD], store)) == []
     assert keys(missing([GRANDCHILD], store)) == keys([PARENT, CHILD, GRANDCHILD])  # records, but no weights
     store.weights.mkdir()
-    (store.weights / f"{CHILD.key}.safetensors").touch()
+    (store.weights / f"{CHILD.key}.safetensors").write_bytes(NO_TENSORS)
     assert keys(missing([GRANDCHILD], store)) == keys([GRANDCHILD])
     store.add(record_of(GRANDCHILD, status="diverged"))
     store.add(record_of(RUN.but(seed=1), status="failed", error="x"))

@@ -216,7 +216,7 @@ def test_a_group_that_another_terminal_has_trained_meanwhile_is_not_trained_agai
     def after_another_terminal(members, here, *args, **options):
         monkeypatch.setattr(executing, "execute_together", real)
         real(members[:2], Store(store.folder), HOW)
-        monkeypatch.setattr(training, "go", lambda loop, *rest: steps.append(loop.run.key) or went(loop, *rest))
+        monkeypatch.setattr(training, "go", lambda loop, *a, **k: steps.append(loop.run.key) or went(loop, *a, **k))
         return real(members, here, *args, **options)
 
     went = training.go

@@ -19,7 +19,8 @@ def choices_of(*families: str) -> Callable[[Any], list[Choice]]:
 FIRST_SCREEN: dict[str, Callable[[Any], Sequence[Choice]]] = {
     "augmentation-subset": choices_of(),  # what the study sets, not what it finds
     "augmentation-gain": choices_of("B-MLP"),
-    "augmentation-times": choices_of("B-MLP"),
+    "augmentation-steps": choices_of(),
     "augmentation-between": choices_of("CNN", "B-MLP"),
+    "augmentation-between-word": choices_of("CNN", "B-MLP"),
     "augmentation-claim-12": choices_of("B-MLP"),
 }

@@ -10,9 +10,12 @@ from collections.abc import Sequence
 import pandas as pd
 
 from mlp_lib.chapters.augmentation.figures import if_run, rate_text
-from mlp_lib.chapters.augmentation.presets import ALL, NONE
+from mlp_lib.chapters.augmentation.presets import ALL, NONE, Preset
+from mlp_lib.chapters.augmentation.study import candidates
 from mlp_lib.chapters.tuning import Choice, at_either_neighbour, contrast_at_neighbours
+from mlp_lib.records.architectures import family_of
 from mlp_lib.records.frames import by_seed
+from mlp_lib.records.store import Store
 from mlp_lib.stats.intervals import Estimate, paired_difference, t_interval, unpaired_difference
 
 
@@ -31,6 +34,17 @@ def unpaired(results, first: str, second: str) -> Estimate:
     """`between` without pairing: families share no weights by seed, and little but the order of their images. The
     interval is Welch's."""
     return unpaired_difference(gain_by_seed(results, first).dropna(), gain_by_seed(results, second).dropna())
+
+
+def recorded_gain(preset: Preset, store: Store, family: str, without: float, full: float) -> pd.Series:
+    """Points of test top-1, by seed, that all of the augmentation brings a family where augmentations are compared, at
+    these two learning rates, whatever was chosen. From records; empty where there are none."""
+    by_side = {}
+    for (model, name), run in candidates(preset).items():
+        if family_of(model) == family:
+            lr = without if name == NONE else full
+            by_side[name] = pd.DataFrame([store.row(run.but(lr=lr, seed=seed)) for seed in preset.seeds])
+    return by_seed(by_side[ALL]) - by_seed(by_side[NONE])
 
 
 def gain_at_neighbours(results, family: str) -> dict[str, Estimate]:

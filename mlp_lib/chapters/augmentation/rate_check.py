@@ -91,5 +91,5 @@ def _at_most_images(results) -> list[tuple[str, pd.DataFrame]]:
 
 
 def _marks(chosen: bool, best: bool) -> str:
-    words = ["chosen at fewer images"] * chosen + ["best here"] * best
+    words = [word for word, true in (("chosen at fewer images", chosen), ("best here", best)) if true]
     return f" ({', '.join(words)})" if words else ""

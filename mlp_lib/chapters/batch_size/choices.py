@@ -4,12 +4,22 @@ from collections.abc import Callable, Iterable, Mapping
 
 import pandas as pd
 
-from mlp_lib.chapters.batch_size.presets import JUDGE, JUDGED, MLP
+from mlp_lib.chapters.batch_size.presets import BEYOND, COSINE, JUDGE, JUDGED, MLP
 from mlp_lib.chapters.batch_size.rules import smaller_preset
 from mlp_lib.chapters.batch_size.study import Cell
 from mlp_lib.chapters.rule import Shown
 from mlp_lib.chapters.tuning import at_neighbours
 from mlp_lib.stats.intervals import Estimate, t_interval
+
+BUDGETS = {  # what the budget of a cell is called
+    "epochs": "equal epochs",
+    "steps": "equal steps",
+    COSINE.budget: "equal epochs, cosine schedule",
+    BEYOND.budget: "equal epochs, beyond",
+    "fixed": "upstream, one rate",
+    "tuned": "upstream, tuned",
+}
+NAMES = {"lion": "LION", "sgd": "SGD", "adamw": "AdamW"}
 
 
 def line_of(cells: Iterable[Cell], architecture: str, optimizer: str = JUDGE, budget: str = "epochs") -> list[Cell]:
@@ -25,14 +35,22 @@ def ends(cells: Iterable[Cell]) -> list[Cell]:
     return [ordered[0], ordered[-1]] if ordered else []
 
 
-def flags(cells: Iterable[Cell]) -> dict[str, list[str]]:
+def flags(cells: Iterable[Cell]) -> dict[str, list[Cell]]:
     """What speaks against resting a conclusion on these cells (`Choice.flags`), and of which cells each is said."""
-    found: dict[str, list[str]] = {}
+    found: dict[str, list[Cell]] = {}
     for cell in cells:
         for flag in cell.choice.flags:
-            line = f"{cell.architecture}, {cell.optimizer}, {cell.budget}, batch {cell.batch_size:,}"
-            found.setdefault(flag, []).append(line)
+            found.setdefault(flag, []).append(cell)
     return found
+
+
+def names(cells: Iterable[Cell]) -> str:
+    """Cells for a table, those of a line together: "B-MLP, LION, equal epochs: 64, 4,096; ..."."""
+    found: dict[str, dict[str, None]] = {}
+    for cell in cells:
+        line = f"{cell.architecture}, {NAMES[cell.optimizer]}, {BUDGETS[cell.budget]}"
+        found.setdefault(line, {})[f"{cell.batch_size:,}"] = None
+    return "; ".join(f"{line}: {', '.join(sizes)}" for line, sizes in found.items())
 
 
 def _judged(shown: Shown) -> list[Cell]:
@@ -40,13 +58,13 @@ def _judged(shown: Shown) -> list[Cell]:
 
 
 def _of_checks(shown: Shown) -> list[Cell]:
-    """The cells of the B-MLP that the checks of the rule compare (`rules.checks`)."""
+    """The cells of the B-MLP that the checks of the rule compare (`rules.checks`), as far as their rates are chosen."""
     found, smaller = [], smaller_preset(shown)
     for results in (shown.results, smaller) if smaller else (shown.results,):
         lines = dict.fromkeys((c.optimizer, c.budget) for c in results.cells if c.budget != "steps")
         found += [cell for line in lines for cell in ends(line_of(results.cells, MLP, *line))]
         found += ends(line_of(results.upstream_cells, MLP, budget="tuned"))
-    return found
+    return [cell for cell in found if cell.choice.final]
 
 
 def _of_the_papers_protocol(shown: Shown) -> list[Cell]:
@@ -69,16 +87,16 @@ FIRST_SCREEN: Mapping[str, Callable[[Shown], list[Cell]]] = {
 def table_of_flags(shown: Shown) -> pd.DataFrame:
     """What speaks against the learning rates on which the first screen rests (`FIRST_SCREEN`), a row a flag: of which
     cells, and in which values of the page. Empty where nothing does."""
-    rows: dict[str, dict[str, dict]] = {}
+    rows: dict[str, dict[str, list]] = {}
     for value, cells_of in FIRST_SCREEN.items():
         for flag, cells in flags(cells_of(shown)).items():
-            row = rows.setdefault(flag, {"cells": {}, "values": {}})
-            row["cells"] |= dict.fromkeys(cells)
-            row["values"][value] = None
-    return pd.DataFrame(
-        [{"flag": flag, **{name: ", ".join(found) for name, found in row.items()}} for flag, row in rows.items()],
-        columns=["flag", "cells", "values"],
-    )
+            row = rows.setdefault(flag, {"cells": [], "values": []})
+            row["cells"] += cells
+            row["values"].append(value)
+    found = [
+        {"flag": flag, "cells": names(row["cells"]), "values": ", ".join(row["values"])} for flag, row in rows.items()
+    ]
+    return pd.DataFrame(found, columns=["flag", "cells", "values"])
 
 
 def at_either_neighbour(smallest: Cell, largest: Cell) -> dict[str, Estimate]:

@@ -37,12 +37,14 @@ class Line(NamedTuple):
         return paired_difference(largest if self.sizes[0] < self.sizes[1] else largest.iloc[:0], smallest)
 
 
-def lines(tuned: pd.DataFrame) -> Iterator[Line]:
-    """Every line of a frame, also by `preset` where there is such a column. Batch sizes beyond the judged ones have
-    lines, and ends, of their own."""
+def lines(tuned: pd.DataFrame, only: dict[str, str] | None = None) -> Iterator[Line]:
+    """Every line of a frame, also by `preset` where there is such a column, or the one of the name `only`. Batch sizes
+    beyond the judged ones have lines, and ends, of their own."""
     keys = [key for key in ("preset", "optimizer", "budget", "architecture") if key in tuned]
     for values, part in tuned.groupby(keys, sort=False):
         name = dict(zip(keys, values, strict=True))
+        if only is not None and name != only:
+            continue
         alike = tuned[(tuned["budget"] == BEYOND.budget) == (name["budget"] == BEYOND.budget)]
         alike = alike[alike["preset"] == name["preset"]] if "preset" in name else alike
         sizes = int(alike["batch_size"].min()), int(alike["batch_size"].max())
@@ -51,11 +53,8 @@ def lines(tuned: pd.DataFrame) -> Iterator[Line]:
 
 def difference(tuned: pd.DataFrame, architecture: str, optimizer: str = JUDGE, budget: str = "epochs") -> Estimate:
     """Test top-1 at the largest batch size minus that at the smallest, of one line; n = 0 where there is none."""
-    wanted = dict(optimizer=optimizer, budget=budget, architecture=architecture)
-    for line in lines(tuned):
-        if line.name == wanted:
-            return line.difference
-    return t_interval([])
+    found = lines(tuned, dict(optimizer=optimizer, budget=budget, architecture=architecture))
+    return next((line.difference for line in found), t_interval([]))
 
 
 def judged_rows(tuned: pd.DataFrame) -> pd.DataFrame:

@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from mlp_lib.chapters.batch_size.choices import BUDGETS
 from mlp_lib.chapters.batch_size.comparisons import judged_rows
-from mlp_lib.chapters.batch_size.figures import BUDGETS, LOOKS, batch_axis, draw_line, with_sizes_beyond
+from mlp_lib.chapters.batch_size.figures import LOOKS, PANELS, batch_axis, draw_line, with_sizes_beyond
 from mlp_lib.chapters.batch_size.presets import JUDGE, JUDGED
-from mlp_lib.chapters.batch_size.tables import LINES
 from mlp_lib.plots import tables
 from mlp_lib.plots.style import DASHES, WIDTH
 from mlp_lib.records.frames import measures_of
@@ -30,14 +30,14 @@ def at_the_end(tuned: pd.DataFrame) -> Figure:
     LION; solid at equal epochs, dashed at equal steps, 95% t-intervals between seeds, on the axis that is drawn."""
     figure, axes = plt.subplots(1, len(QUANTITIES), figsize=(WIDTH, 3.4))
     rows = with_sizes_beyond(tuned)
-    rows = rows[(rows["optimizer"] == JUDGE) & rows["architecture"].isin(JUDGED) & rows["budget"].isin(BUDGETS)]
+    rows = rows[(rows["optimizer"] == JUDGE) & rows["architecture"].isin(JUDGED) & rows["budget"].isin(PANELS)]
     rows = rows[rows["status"] == "ok"]
     for axis, (label, where) in zip(axes, QUANTITIES.items(), strict=True):
         for (architecture, budget), part in rows.groupby(["architecture", "budget"], sort=False):
             values = part.assign(value=_measured(part, where)).dropna(subset=["value"])
             look = {**LOOKS[architecture], "ls": "-" if budget == "epochs" else "--"}
             by_batch = {b: c.set_index("seed")["value"] for b, c in values.groupby("batch_size")}
-            draw_line(axis, by_batch, f"{architecture}, {LINES[budget]}", look, logarithmic="loss" not in label)
+            draw_line(axis, by_batch, f"{architecture}, {BUDGETS[budget]}", look, logarithmic="loss" not in label)
         axis.set_title(label, fontsize=9)
         if axis.containers and "loss" not in label:
             axis.set_yscale("log")

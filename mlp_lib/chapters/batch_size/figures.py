@@ -12,10 +12,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from mlp_lib.chapters.batch_size.choices import BUDGETS, NAMES
 from mlp_lib.chapters.batch_size.comparisons import judged_rows
 from mlp_lib.chapters.batch_size.presets import BEYOND, CNN, JUDGE, JUDGED, MLP, PLAIN_CNN, VIT
 from mlp_lib.chapters.batch_size.study import Cell
-from mlp_lib.chapters.batch_size.tables import LINES, NAMES
 from mlp_lib.chapters.claims import Verdict
 from mlp_lib.plots.style import DASHES, FAMILY_COLOURS, WIDTH, say_not_run
 from mlp_lib.records.frames import by_seed
@@ -28,23 +28,19 @@ LOOKS = {
     PLAIN_CNN: dict(color=FAMILY_COLOURS["CNN"], marker="s", ls=":", mfc="white"),
     VIT: dict(color=FAMILY_COLOURS["ViT"], marker="^"),
 }
-BUDGETS = {budget: LINES[budget] for budget in ("epochs", "steps")}  # a panel each
-SIDES = {1: "#228833", 0: "#777777", -1: "#AA3377"}  # of a check: for the claim, for neither, against it
+PANELS = ("epochs", "steps")  # a panel each
+SIDES = {1: "#000000", 0: "#777777", -1: "#D55E00"}  # of a check: for the claim, for neither, against it; no family's
 
 
-def checks(verdict: Verdict) -> Figure:
-    """A forest plot: the comparison that a rule judges in the B-MLP above, its companion's and every check below, each
-    an estimate with its 95% interval; filled where the interval lies off zero, hollow where it holds it."""
-    first, *_ = verdict.parts.items()
-    rows = [(f"the rule: {first[0]}", first[1])]
-    rows += (
-        [(f"{verdict.companion.rule.name}: {n}", e) for n, e in verdict.companion.parts.items()]
-        if verdict.companion
-        else []
-    )
-    judged = len(rows)
-    rows += [*verdict.checks.items()]
-    rows = [(name, estimate, i < judged) for i, (name, estimate) in enumerate(rows) if estimate.n]
+def forest_of_checks(verdict: Verdict) -> Figure:
+    """A forest plot: the B-MLP's half of what a rule judges, and below it every check, each an estimate with its 95%
+    interval; filled where the interval lies off zero, hollow where it holds it. What a rule judges, the companion's
+    among the checks, has a bold name. Checks that have not run are left out."""
+    first = next(iter(verdict.parts.values()))
+    by_companion = verdict.companion.parts.values() if verdict.companion else ()
+    rows = [("the rule that was committed first", first, True)]
+    rows += [(name, estimate, estimate in by_companion) for name, estimate in verdict.checks.items()]
+    rows = [row for row in rows if row[1].n]
     figure, axis = plt.subplots(figsize=(WIDTH, 0.6 + 0.27 * max(len(rows), 2)))
     for y, (_, estimate, _) in enumerate(rows):
         low, high = estimate.interval or (estimate.mean, estimate.mean)
@@ -67,8 +63,8 @@ def checks(verdict: Verdict) -> Figure:
         axis.invert_yaxis()
     else:
         say_not_run(axis)
-    title = "B-MLP: what the rules judge (bold), and the checks"
-    axis.set(xlabel="largest minus smallest batch, points (left of 0: the larger is worse)", title=title)
+    title = "B-MLP: what the two rules judge (bold), and the checks"
+    axis.set(xlabel="largest minus smallest batch (points of top-1)", title=title)
     plt.close(figure)
     return figure
 
@@ -77,7 +73,7 @@ def test_error(tuned: pd.DataFrame, optimizers: Sequence[str] = (JUDGE,)) -> Fig
     """Test error at the tuned learning rate against batch size, a line an architecture, 95% t-intervals between seeds;
     a row of panels an optimiser, equal epochs left and equal steps right; one row for all where there is one budget."""
     drawn = with_sizes_beyond(tuned[tuned["optimizer"].isin(optimizers)])
-    budgets = [budget for budget in BUDGETS if (drawn["budget"] == budget).any()] or [*BUDGETS]
+    budgets = [budget for budget in PANELS if (drawn["budget"] == budget).any()] or [*PANELS]
     panels = [(optimizer, budget) for optimizer in optimizers for budget in budgets]
     rows, columns = (len(optimizers), len(budgets)) if len(budgets) > 1 else (1, len(optimizers))
     figure, axes = plt.subplots(rows, columns, figsize=(WIDTH, 3.2 * rows), sharey=True, squeeze=False)

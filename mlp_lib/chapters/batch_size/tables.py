@@ -6,26 +6,18 @@ import numpy as np
 import pandas as pd
 from scipy.stats import linregress, t
 
-from mlp_lib.chapters.batch_size.choices import at_either_neighbour, ends, flags
+from mlp_lib.chapters.batch_size.choices import BUDGETS, NAMES, at_either_neighbour, ends, flags
 from mlp_lib.chapters.batch_size.comparisons import DIFFERENCE, Line, lines
-from mlp_lib.chapters.batch_size.presets import BEYOND, COSINE
+from mlp_lib.chapters.batch_size.presets import BEYOND
 from mlp_lib.chapters.batch_size.study import Cell
 from mlp_lib.plots import tables
 from mlp_lib.stats.intervals import Estimate, t_interval
-
-LINES = {  # what a budget is called
-    "epochs": "equal epochs",
-    "steps": "equal steps",
-    COSINE.budget: "equal epochs, cosine schedule",
-    BEYOND.budget: "equal epochs, beyond",
-}
-NAMES = {"lion": "LION", "sgd": "SGD", "adamw": "AdamW"}
 
 
 def _line_names(name: dict[str, str]) -> dict[str, str]:
     return {
         "optimiser": NAMES[name["optimizer"]],
-        "budget": LINES[name["budget"]],
+        "budget": BUDGETS[name["budget"]],
         "architecture": name["architecture"],
     }
 
@@ -91,7 +83,7 @@ def table_of_choices(cells: Iterable[Cell]) -> pd.DataFrame:
         rows.append(
             {
                 "optimiser": NAMES[cell.optimizer],
-                "budget": LINES.get(cell.budget, "upstream"),
+                "budget": BUDGETS[cell.budget],
                 "architecture": cell.architecture,
                 "batch": f"{cell.batch_size:,}",
                 "lr: validation top-1 %": ", ".join(tried),
@@ -126,16 +118,21 @@ def table_of_neighbours(cells: Iterable[Cell]) -> pd.DataFrame:
         rows.append(
             {
                 "optimiser": NAMES[optimizer],
-                "budget": LINES.get(budget, "upstream"),
+                "budget": BUDGETS[budget],
                 "architecture": architecture,
                 "batch sizes": f"{smallest.batch_size:,} and {largest.batch_size:,}",
                 "largest - smallest, validation, points": found["chosen"].text(),
                 "at either neighbour": f"{found['lowest'].mean:.1f} to {found['highest'].mean:.1f}",
                 "sign kept": "yes" if found["lowest"].mean * found["highest"].mean > 0 else "no",
-                "flags": "; ".join(f"{flag} ({', '.join(where)})" for flag, where in against.items()) or "none",
+                "flags": "; ".join(_flagged(flag, cells) for flag, cells in against.items()) or "none",
             }
         )
     return pd.DataFrame(rows) if rows else pd.DataFrame({"at either neighbour": ["not run"]})
+
+
+def _flagged(flag: str, cells: list[Cell]) -> str:
+    """A flag of both ends of a line, or of the one that is named."""
+    return flag if len(cells) > 1 else f"{flag} ({cells[0].batch_size:,})"
 
 
 def _by_line(cells: Iterable[Cell]) -> dict[tuple[str, str, str], list[Cell]]:

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from mlp_lib.chapters.permutation.rules import PERMUTED_MLP
 from mlp_lib.datasets import facts
 from mlp_lib.plots import tables
-from mlp_lib.plots.style import FAMILY_COLOURS, WIDTH, t_bounds
+from mlp_lib.plots.style import FAMILY_COLOURS, WIDTH, say_not_run, t_bounds
 from mlp_lib.records.frames import by_seed
 from mlp_lib.stats.intervals import NOTHING, Estimate, paired_difference, paired_equivalence, t_interval
 from mlp_lib.stats.learning_curves import at_best_length, at_last_length
@@ -81,6 +81,7 @@ def accuracy(frame: pd.DataFrame) -> Figure:
     axis.set_yticks(range(len(models)), models["family"])
     axis.set_ylim(len(models) - 0.5, -0.5)
     axis.set_xlabel("test top-1 (%): filled as they are, hollow permuted; dotted: chance")
+    axis.set_title("Test accuracy on images as they are and permuted", fontsize=10)
     plt.close(figure)
     return figure
 
@@ -109,6 +110,7 @@ def equivalence(frame: pd.DataFrame) -> Figure:
                 lw=2,
             )
             reach = max(reach, 1.1 * seeds.abs().max(), 1.1 * abs(low), 1.1 * abs(high))
+    axis.set_title("What the permutation changes for each MLP, a dot a seed", fontsize=10)
     axis.set_yticks(range(len(PERMUTED_MLP)), list(PERMUTED_MLP))
     axis.set(
         xlim=(-reach, reach),
@@ -139,15 +141,17 @@ def learning(curves: pd.DataFrame) -> Figure:
             axis.fill_between(
                 mean.index, [b[0] for b in bounds], [b[1] for b in bounds], color=colour, alpha=0.15, lw=0
             )
-    for axis in axes:
-        axis.set(xscale="log", xlabel="epochs")
+    for axis, title in zip(axes, ("MLPs", "networks that share weights"), strict=True):
+        axis.set(xscale="log", xlabel="epochs", title=title)
+        if not axis.lines:
+            say_not_run(axis)
+            continue
         epochs = sorted(curves["epoch"].unique())
         axis.set_xticks(epochs, [f"{epoch:g}" for epoch in epochs])
         axis.set_xticks([], minor=True)
-        if axis.lines:
-            low, high = axis.get_ylim()
-            axis.set_ylim(max(low, 0), min(high, 100))  # of few seeds, an interval may reach beyond what can be
-            axis.legend(fontsize=7)
+        low, high = axis.get_ylim()
+        axis.set_ylim(max(low, 0), min(high, 100))  # of few seeds, an interval may reach beyond what can be
+        axis.legend(fontsize=7)
     axes[0].set_ylabel("validation top-1 (%)")
     plt.close(figure)
     return figure
@@ -178,17 +182,23 @@ def table_of_differences(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def controls_by_length(frame: pd.DataFrame) -> str:
-    """For a sentence: what the permutation changes for each control, in points of validation top-1 paired by seed,
-    after the last epoch and with either side at its own best length, which the other seeds choose."""
-    texts = []
+def table_by_length(frame: pd.DataFrame) -> pd.DataFrame:
+    """What the permutation changes for each control, in points of validation top-1 paired by seed: after the last
+    epoch, and with either side at its own best length, which the other seeds choose."""
+    rows = []
     for model in frame.loc[~frame["family"].isin(PERMUTED_MLP), "model"].unique():
         last, best = (
             paired_difference(read(frame, model=model, permuted=True), read(frame, model=model, permuted=False))
             for read in (at_last_length, at_best_length)
         )
-        texts.append(f"{model} {last.text()} after the last epoch and {best.text()} at the best lengths")
-    return "; ".join(texts) or "not run"
+        rows.append(
+            {
+                "model": model,
+                "after the last epoch, points [95%]": last.text(),
+                "each side at its best length, points [95%]": best.text(),
+            }
+        )
+    return pd.DataFrame(rows)
 
 
 def _text(estimate: Estimate, digits: int) -> str:

@@ -3,7 +3,7 @@
 Cells: {S-MLP, B-MLP, CNN, ViT, Mixer} x {images as they are, permuted}, without augmentation. Each seed has a
 permutation of its own, so that intervals hold over permutations too. An MLP keeps the learning rate that was chosen on
 the images as they are, since equality is what is tested; a control gets one chosen on permuted images, so that its fall
-is not a badly chosen rate.
+is not a badly chosen rate. Grids are widened until the best rate lies inside.
 """
 
 from dataclasses import dataclass
@@ -12,6 +12,7 @@ import pandas as pd
 
 from mlp_lib.chapters import parameters
 from mlp_lib.chapters.permutation.rules import RULES
+from mlp_lib.chapters.recipes import WIDENINGS
 from mlp_lib.chapters.study import Study
 from mlp_lib.chapters.tuning import TUNING_SEED, Choice, Ensure, choose_lr, ended, grid_runs
 from mlp_lib.records.architectures import family_of, parse
@@ -158,7 +159,10 @@ def collect(preset: Preset, ensure: Ensure) -> Results:
     }
     if len(preset.lrs) > 1:
         ensure([run for candidate in tuned.values() for run in grid_runs(candidate, preset.lrs)])  # all grids at once
-    choices = {name: choose_lr(run, preset.lrs, ensure) for name, run in tuned.items()}
+    choices = {
+        name: choose_lr(run, preset.lrs, ensure, widenings=WIDENINGS, share=short / preset.epochs)
+        for name, run in tuned.items()
+    }
     cells = []
     for (model, permuted), run in runs.items():
         is_mlp = parse(model).is_mlp

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from mlp_lib.chapters import parameters
+from mlp_lib.chapters.recipes import WIDENINGS
 from mlp_lib.chapters.study import Study
 from mlp_lib.chapters.tuning import Choice, Ensure, choose_lr, ended, grid_runs
 from mlp_lib.records.architectures import family_of
@@ -154,7 +155,10 @@ def collect(preset: Preset, ensure: Ensure) -> Results:
     short = {model: run.but(epochs=share) for model, run in runs.items()}
     if len(preset.lrs) > 1:
         ensure([run for candidate in short.values() for run in grid_runs(candidate, preset.lrs)])
-    choices = {model: choose_lr(run, preset.lrs, ensure) for model, run in short.items()}
+    choices = {
+        model: choose_lr(run, preset.lrs, ensure, widenings=WIDENINGS, share=share / preset.epochs)
+        for model, run in short.items()
+    }
     asked = [
         (change, change.of(runs[model].but(lr=choices[model].lr, seed=seed)))
         for seed in preset.seeds
