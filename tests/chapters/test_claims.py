@@ -59,9 +59,9 @@ def frame_of(cells: dict[tuple[str, bool], list], dataset: str = "cifar10") -> p
 
 
 def gains(s: list, b: list) -> pd.DataFrame:
-    """Both MLPs at about 40 without augmentation, and this much more with it."""
+    """Both MLPs at about 40 without augmentation, and this much more with it, after as many epochs as the paper's."""
     base = [40.0, 41.0, 42.0]
-    return frame_of(
+    frame = frame_of(
         {
             ("S-MLP", False): base[: len(s)],
             ("B-MLP", False): base[: len(b)],
@@ -69,6 +69,7 @@ def gains(s: list, b: list) -> pd.DataFrame:
             ("B-MLP", True): [x + g for x, g in zip(base, b, strict=False)],
         }
     )
+    return frame.assign(epochs=frame["augmented"].map({False: 100, True: 1000}))
 
 
 @pytest.mark.parametrize(
@@ -208,7 +209,7 @@ def test_two_models_of_one_family_are_not_taken_for_more_seeds():
 
 def test_the_scale_stands_beside_the_verdict():
     scale = judge(1, gains([20, 20.5, 19.5], [20, 20.5, 19.5])).scale
-    for part in ("cifar10", "10,000 training images", "S-6/Wi-256", "B-6/Wi-256", "30, 90 epochs"):
+    for part in ("cifar10", "10,000 training images", "S-6/Wi-256", "B-6/Wi-256", "100, 1,000 epochs"):
         assert part in scale
 
 
@@ -257,7 +258,7 @@ def test_the_scale_is_that_of_the_rows_which_the_rule_compares():
     scratch = frame_of(cells)
     permuted = pd.concat([scratch[~scratch.augmented].assign(permuted=value) for value in (False, True)])
     frames = {1: scratch, 2: scratch, 3: scratch, 4: pd.DataFrame(batches), 12: pd.DataFrame(weights), 15: permuted}
-    assert frames.keys() == RULES.keys()
+    assert frames.keys() == RULES.keys() - {5, 6, 7}  # these read learning curves: test_scaling.py
     for number, frame in frames.items():
         rule, frame = RULES[number], frame.reset_index(drop=True)
         rows = rule.rows(frame)
@@ -325,7 +326,7 @@ def test_all_claims_are_judged_from_records_alone(tmp_path):
     )
     assert plain["comparison"] == "CNN - B-MLP" == table["comparison"][2]
     assert json.loads(json.dumps(summary(nothing[0])))["estimate"] is None
-    assert summary(nothing[4])["comparison"] is None and table["comparison"][4] == ""
+    assert summary(nothing[7])["comparison"] is None and table["comparison"][7] == ""
 
 
 def test_the_road_from_records_to_verdicts_does_not_import_torch():
@@ -376,7 +377,7 @@ def test_checks_and_a_companion_stand_beside_the_word_wherever_it_stands(monkeyp
         alone, both = judge(4, results.frame), judge(4, results.frame, Shown(results))
         assert (alone.verdict, alone.beside, alone.companion) == ("supported", "", None)
         assert (both.verdict, both.companion.verdict) == ("supported", "not supported")
-        assert both.beside == "held in 1 of 2 checks; by other rows: not supported"
+        assert both.beside == "held in 1 of 2 checks, not b; by other rows: not supported"
         assert overview([both])["beside"][0] == both.beside
         table = table_of_verdicts([both])
         assert table["verdict"].tolist() == ["supported, held in 1 of 2 checks", "not supported"]

@@ -131,27 +131,6 @@ def test_of_a_run_whose_learning_rate_falls_the_end_alone_is_drawn():
     assert len(plots.error_against_compute(stopped).axes[0].lines) == 2
 
 
-def test_gain_at_equal_epochs_compares_nothing_on_the_way_of_another_schedule():
-    both = pd.concat([frame(), frame(augmented=True, schedule="cosine")], ignore_index=True)
-    assert plots.gain_at_equal_epochs(curves(both), "B-MLP")[1].n == 0
-
-
-def test_gain_at_equal_epochs_is_read_where_both_curves_have_a_point():
-    plain, longer = frame(), frame(augmented=True)
-    longer["curve"] = [  # 3 and 4 points more at epoch 10 than the plain runs, and much more later
-        [{"epoch": 10.0, "step": 4, "val_top1": 33.0 + 2 * seed}, {"epoch": 300.0, "step": 120, "val_top1": 90.0}]
-        for seed in longer["seed"]
-    ]
-    both = curves(pd.concat([plain, longer], ignore_index=True))
-    epoch, gain = plots.gain_at_equal_epochs(both, "B-MLP")
-    assert epoch == 10 and gain == t_interval([3, 4, 5])
-    epoch, gain = plots.gain_at_equal_epochs(both[both["epoch"] != 10], "B-MLP")
-    assert pd.isna(epoch) and gain.n == 0
-    assert plots.gain_at_equal_epochs(curves(plain), "B-MLP")[1].n == 0  # nothing with augmentation
-    assert plots.gain_at_equal_epochs(curves(plain.iloc[:0]), "S-MLP")[1].n == 0
-    assert plots.gain_at_equal_epochs(both.drop(columns="val_top1"), "S-MLP")[1].n == 0
-
-
 def test_gap_joins_train_and_test():
     figure = plots.train_test_gap(frame())
     spans = [line.get_xdata().tolist() for line in figure.axes[0].lines if len(line.get_xdata()) == 2]

@@ -10,6 +10,7 @@ from pathlib import Path
 import filelock
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from helpers import NO_TENSORS, forget, record_of
 
@@ -372,7 +373,7 @@ def test_what_starts_from_weights_that_a_replicate_has_left_can_run(store):
     store.add(hot)
     assert store.blocked_by(child) == PARENT and store.row(child)["status"] == "cannot run"
     store.weights.mkdir()
-    (store.weights / f"{PARENT.key}@1.safetensors").touch()
+    safetensors.torch.save_file({"w": torch.zeros(1)}, store.weights / f"{PARENT.key}@1.safetensors")
     assert store.blocked_by(child) is None and keys(missing([child], store)) == [child.key]
 
 

@@ -17,6 +17,7 @@ RUNS = [make_run(model="B-1/Wi-16", dataset="digits", epochs=200_000, lr=1e-3, s
 # A sweep under the command line's own `main`, in a script that does not ask whether it is `__main__`.
 SWEEP = """
 from mlp_lib import cli
+from mlp_lib.cli.app import Paused
 from mlp_lib.records.run import make_run
 from mlp_lib.records.store import Store
 from mlp_lib.sweeps.ensure import ensure
@@ -29,7 +30,7 @@ def sweep(folder: str, workers: int, epochs: int):
     frame = ensure([run, run.but(seed=1)], store=Store(folder), how=how, workers=workers or None, progress=False)
     print("ended:", *frame["status"], flush=True)
     if frame.attrs["stopped"]:
-        raise cli._Paused
+        raise Paused
 
 cli.main()
 """

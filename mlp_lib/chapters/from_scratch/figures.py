@@ -153,17 +153,3 @@ def table_of_gains(gains: dict[str, dict[str, Estimate]]) -> pd.DataFrame:
     return pd.DataFrame(
         {"model": family, **{name: e.text() for name, e in row.items()}} for family, row in gains.items()
     )
-
-
-def table_of_flags(cells: Sequence) -> pd.DataFrame:
-    """Why no conclusion may rest on a cell's learning rate alone, a row a flagged choice; empty where none is."""
-    return pd.DataFrame(
-        {
-            "model": cell.model,
-            "augmentation": "no" if cell.augment == "none" else "yes",
-            "chosen rate": f"{cell.choice.lr:.3g}",
-            "flags": "; ".join(cell.choice.flags),
-        }
-        for cell in cells
-        if cell.choice.flags
-    )

@@ -32,10 +32,10 @@ def augmentation_gain(frame: pd.DataFrame) -> dict[str, Estimate]:
     }
 
 
-def bottleneck_gain(frame: pd.DataFrame) -> dict[str, Estimate]:
+def bottleneck_gain(frame: pd.DataFrame, difference=paired_difference) -> dict[str, Estimate]:
     """B-MLP minus S-MLP, with and without augmentation."""
     return {
-        name: paired_difference(
+        name: difference(
             by_seed(frame, family="B-MLP", augmented=augmented), by_seed(frame, family="S-MLP", augmented=augmented)
         )
         for name, augmented in TREATMENTS.items()
@@ -77,7 +77,7 @@ def checks_of_augmentation(shown: Shown) -> dict[str, Estimate]:
 
 def checks_of_bottleneck(shown: Shown) -> dict[str, Estimate]:
     """B-MLP minus S-MLP at equal compute, at the best epoch, at the least favourable of the neighbouring rates (all on
-    validation), on CIFAR-100, and at the overnight size."""
+    validation), without pairing, on CIFAR-100, and at the overnight size."""
     frame, found = shown.results.frame, {}
     for name, augmented in TREATMENTS.items():
         cells = {family: frame[(frame["family"] == family) & (frame["augmented"] == augmented)] for family in MLPS}
@@ -87,6 +87,7 @@ def checks_of_bottleneck(shown: Shown) -> dict[str, Estimate]:
             *(at_best_of_others(tables[f]) for f in ("B-MLP", "S-MLP"))
         )
         found[f"at neighbouring rates, {name}"] = _least_at_neighbours(shown.results.cells, "B-MLP", "S-MLP", augmented)
+    found |= {f"unpaired, {name}": gain for name, gain in bottleneck_gain(frame, unpaired_difference).items()}
     for where, other in _elsewhere(shown):
         found |= {f"{where}, {name}": gain for name, gain in bottleneck_gain(other.frame).items()}
     return _run(found)
