@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
 
-from mlp_lib.chapters.controls.study import label_of
+from mlp_lib.chapters.controls.presets import label_of
 from mlp_lib.plots.style import END, FAMILY_COLOURS, WIDTH, say_not_run, t_bounds
 from mlp_lib.plots.tables import table_of_plan
 from mlp_lib.records.record import FINISHED
