@@ -44,7 +44,7 @@ lint: env ## check the style of the code
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 
-readme: env ## write the README's tables from the records and data/bench.json
+readme: env ## write the README's tables and the picture of the house
 	@$(BIN)/python -m mlp_lib.book.readme
 
 lock: env ## write requirements.lock from pyproject.toml (ARGS=--upgrade for newer versions)

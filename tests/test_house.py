@@ -17,8 +17,6 @@ PLANNING = ("mlp_lib.sweeps.ensure", "mlp_lib.sweeps.costs", "mlp_lib.sweeps.pro
 # Modules of fewer than 20 lines that are not an `__init__`, and why they stand alone.
 SHORT = {
     "__main__.py": "what `python -m mlp_lib` starts",
-    "errors.py": "every package raises it, so it stands below all of them",
-    "paths.py": "every package reads it, so it stands below all of them",
 }
 # Modules of more than 350 lines that may stay for now, and why.
 LONG: dict[str, str] = {}

@@ -402,7 +402,12 @@ def test_claims_page_judges_all_fifteen_and_the_preface_quotes_it(html):
     assert [int(number) for number, _, _ in rows] == list(range(1, 16))
     assert {verdict for _, _, verdict in rows} <= set(claims.VERDICTS)
     assert [verdict for _, _, verdict in rows] == [verdict.verdict for verdict in claims.judge_all()]
+    assert [int(number) for number in re.findall(r'<li id="claim-(\d+)"', text)] == list(range(1, 16))
     assert "None so far." in text if not RULE_CHANGES else RULE_CHANGES[-1][0] in text
+    front = (html / "book" / "preface.html").read_text(encoding="utf-8")
+    marks = re.findall(r'<li class="verdict-(\w+)"><a href="([^"]+)"', front)
+    assert len(marks) == 15 and all((html / "book" / link.split("#")[0]).is_file() for _, link in marks)
+    assert "wide-drawing on-white" in front and "blocks-drawing" in front
     tested = sum(verdict != claims.NOT_TESTED for _, _, verdict in rows)
     quoted = re.search(r"pasted-text.*?(\d+ of 15)", (html / "book" / "preface.html").read_text(encoding="utf-8"), re.S)
     assert quoted and quoted[1] == f"{tested} of 15"

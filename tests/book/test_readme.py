@@ -49,3 +49,11 @@ def test_the_lecturers_minutes_are_the_planned_ones():
 def test_make_targets_exist():
     targets = re.findall(r"^([a-z]+):", Path(REPOSITORY / "Makefile").read_text(), flags=re.M)
     assert set(re.findall(r"make ([a-z]+)", README)) <= set(targets)
+
+
+def test_the_lecturers_page_names_headings_that_exist():
+    page = (REPOSITORY / "book" / "teach.md").read_text(encoding="utf-8")
+    texts = [path.read_text(encoding="utf-8") for path in (REPOSITORY / "notebooks").glob("*.ipynb")]
+    headings = {heading for text in texts for heading in re.findall(r'"#{2,3} (.+?)(?:\\n)?"', text)}
+    named = re.findall(r"^\| \{ref\}[^|]*\| \*([^*]+)\*", page, flags=re.M)
+    assert len(named) >= 8 and set(named) <= headings, set(named) - headings
