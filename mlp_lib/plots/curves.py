@@ -88,6 +88,7 @@ def error_against_compute(curves: pd.DataFrame) -> Figure:
     axis.set(
         xscale="log", yscale="log", xlabel="training FLOPs (multiplications + additions)", ylabel="validation error (%)"
     )
+    axis.set_title("Validation error against training compute", fontsize=10)
     axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     if axis.lines:
@@ -133,6 +134,7 @@ def train_test_gap(frame: pd.DataFrame) -> Figure:
     axis.set_yticks(range(len(cells)), [f"{family}{', augmented' if a else ''}" for (a, family), _ in cells])
     axis.invert_yaxis()
     axis.set_xlabel("top-1 accuracy (%): hollow on training images, filled on test images")
+    axis.set_title("Accuracy on training and on test images", fontsize=10)
     plt.close(figure)
     return figure
 

@@ -12,7 +12,9 @@ from mlp_lib import plots
 from mlp_lib.chapters import planning
 from mlp_lib.chapters.controls import beside_the_mlp, cost_of_one_image
 from mlp_lib.chapters.controls import figures as drawn
+from mlp_lib.chapters.controls import search as stages
 from mlp_lib.chapters.controls import study as controls
+from mlp_lib.chapters.controls.presets import GRIDS, PRESETS
 from mlp_lib.chapters.notebook import open_chapter
 from mlp_lib.chapters.recipes import WIDENINGS
 from mlp_lib.chapters.tuning import TUNING_SEED
@@ -56,7 +58,7 @@ class Fake:
 # --- the search -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", controls.PRESETS)
+@pytest.mark.parametrize("name", PRESETS)
 def test_every_family_gets_the_same_number_of_trials_before_a_grid_is_widened(name):
     for best in (("adamw", 1e-3, "flip+pad"), ("lion", 1e-9, "none"), ("sgd", 1e3, "flip+crop+mixup")):
         fake = Fake(best)
@@ -74,7 +76,7 @@ def test_the_stages_follow_one_another_and_fresh_seeds_run_at_the_choice():
     results = controls.collect(LAPTOP, fake)
     (first, _), (second, _), (third, _), (final, _) = fake.calls  # four calls, each of which fills every core
     assert {(r.augment, r.subset, r.epochs, r.seed) for r in first} == {("flip+pad", 7500, 10, TUNING_SEED)}
-    assert {(r.optimizer, r.lr) for r in first} == {(optimizer, lr) for optimizer, lrs in controls.GRIDS for lr in lrs}
+    assert {(r.optimizer, r.lr) for r in first} == {(optimizer, lr) for optimizer, lrs in GRIDS for lr in lrs}
     assert {(r.optimizer, r.lr, r.augment) for r in second} == {
         ("adamw", lr, augment) for lr in (1e-3, 3.33e-4) for augment in ("none", "flip+crop+mixup")
     }
@@ -184,7 +186,7 @@ def test_the_presets_fit_their_budgets(tmp_path):
     assert sum(gpu.flops) == pytest.approx(1.6e17, rel=0.02) and max(gpu.flops) == pytest.approx(8.9e15, rel=0.02)
     alike = {
         family.model: costs.example_cost(make_run(model=family.model, dataset="cifar10", epochs=1)).macs
-        for family in controls.PRESETS["gpu"].families
+        for family in PRESETS["gpu"].families
     }
     assert alike["Mixer-224x12/4"] == pytest.approx(alike["ViT-Ti/4"], rel=0.05)
 
@@ -192,9 +194,9 @@ def test_the_presets_fit_their_budgets(tmp_path):
 def test_digits_are_not_mirrored_and_shifts_follow_the_resolution():
     runs = controls.collect(SMOKE, Fake(("sgd", 0.1, "crop+mixup"))).cells
     assert runs[0].search.trials["augment"].unique().tolist() == ["pad", "none", "crop+mixup"]
-    run = controls.first_stage(SMOKE, controls.base_run(SMOKE, SMOKE.families[0]))[0]
+    run = stages.first_stage(SMOKE, controls.base_run(SMOKE, SMOKE.families[0]))[0]
     assert (run.augment, run.pad) == ("pad", 1)
-    assert controls.first_stage(LAPTOP, controls.base_run(LAPTOP, LAPTOP.families[0]))[0].pad == 4
+    assert stages.first_stage(LAPTOP, controls.base_run(LAPTOP, LAPTOP.families[0]))[0].pad == 4
 
 
 def test_the_cnn_without_norm_is_a_family_of_its_own():

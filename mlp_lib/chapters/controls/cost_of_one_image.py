@@ -1,4 +1,4 @@
-"""What one image costs each model of the controls chapter, by formula: no torch, and no record, is needed.
+"""What one image costs each model of the controls chapter, by formula, without a record.
 
 A test holds every formula to `flops.cost` and to the parameters of the model itself.
 """
@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from mlp_lib.chapters.controls.study import PRESETS, base_run, label_of
+from mlp_lib.chapters.controls.presets import PRESETS, base_run, label_of
 from mlp_lib.datasets import facts
 from mlp_lib.plots.style import FAMILY_COLOURS
 from mlp_lib.records.architectures import Architecture, parse

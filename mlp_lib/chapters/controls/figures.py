@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
 
-from mlp_lib.chapters.controls.study import label_of
+from mlp_lib.chapters.controls.presets import label_of
 from mlp_lib.plots.style import END, FAMILY_COLOURS, WIDTH, say_not_run, t_bounds
 from mlp_lib.plots.tables import table_of_plan
 from mlp_lib.records.record import FINISHED
@@ -248,7 +248,8 @@ def accuracies(frame: pd.DataFrame) -> Figure:
         labels.append(f"{label}, n={estimate.n}{where}")
     axis.set_yticks(range(len(groups)), labels)
     axis.invert_yaxis()
-    axis.set_xlabel("test top-1 (%)")
+    axis.set_xlabel("test top-1 after the last epoch (%)")
+    axis.set_title("Test accuracy of every family", fontsize=10)
     if not groups:
         say_not_run(axis, ticks=True)
     plt.close(figure)
@@ -275,6 +276,7 @@ def error_against_compute(frame: pd.DataFrame) -> Figure:
         ends = of_family[(of_family["schedule"] != "constant") & (of_family["step"] == of_family["total_steps"])]
         if len(ends):
             axis.plot(ends["compute"], ends["error"], color=colour, label=f"{label}, its usual recipe", **END)
+    axis.set_title("Validation error against training compute", fontsize=10)
     for level in error_levels(frame).values():
         axis.axhline(level, color="#777777", lw=1, ls=":")
     axis.set(
