@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
+from mlp_lib.chapters.parameters import parameters_of
 from mlp_lib.chapters.tuning import Choice, Ensure, choose_lrs
 from mlp_lib.errors import UserError
 from mlp_lib.records.architectures import family_of
@@ -22,6 +23,7 @@ from mlp_lib.records.frames import compute_so_far, curves
 from mlp_lib.records.record import FINISHED
 from mlp_lib.records.run import Run, make_run
 
+UNKNOWN = (float("-inf"), float("inf"))  # the interval of an exponent that the data do not identify
 FAMILIES = ("B-MLP", "S-MLP", "CNN", "ViT")
 
 
@@ -67,6 +69,11 @@ class Grid:
             lr=rates[len(rates) // 2],
             seed=seed,
         )
+
+
+PARAMETERS = parameters_of(
+    Grid, "dataset", "sizes", "models", "epochs", "least_steps", "batch_size", "tuned_at", "seeds"
+)
 
 
 def _around(middle: float) -> tuple[float, ...]:

@@ -12,26 +12,8 @@ import numpy as np
 
 from mlp_lib.datasets import decode, own, published
 from mlp_lib.datasets.catalogue import FACTS, Facts
-from mlp_lib.datasets.splits import split_indices
 from mlp_lib.errors import UserError
 from mlp_lib.paths import REPOSITORY, path_from_environment, user_path
-
-__all__ = [
-    "FACTS",
-    "Facts",
-    "ImageSet",
-    "at_hand",
-    "canonical_name",
-    "data_root",
-    "facts",
-    "fetch",
-    "load",
-    "pixel_permutation",
-    "resize",
-    "resolved",
-    "split_indices",
-    "train_count",
-]
 
 KEPT_PIXELS = 2**26  # of sets that `load` keeps: 64 MB
 

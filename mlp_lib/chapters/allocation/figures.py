@@ -19,22 +19,28 @@ from mlp_lib.stats.laws.worth import Worth, what_is_a_bias_worth
 
 PRIOR, WITHOUT = "CNN", ("B-MLP", "S-MLP")
 PAPERS = {"B-MLP": "0.35 / 0.65", "transformers (Hoffmann et al. 2022)": "0.5 / 0.5"}
+PAID_IN = ("training images", "training compute")
 LEVELS = 12  # errors at which a price is read
 
 
-def exponents_of(points: pd.DataFrame, family: str) -> dict[str, Exponents | None]:
-    """The exponents of P*(C) and N*(C) of one family by every method."""
-    runs = rules.runs_of(scaling.of_family(points, family))
-    return {method: rules.exponents(runs, method) for method in rules.METHODS}
+def exponents_of(points: pd.DataFrame) -> dict[str, dict[str, Exponents | None]]:
+    """The exponents of P*(C) and N*(C) of every family that has points, by every method."""
+    runs = {
+        family: rules.runs_of(scaling.of_family(points, family))
+        for family in scaling.FAMILIES
+        if (points["family"] == family).any()
+    }
+    return {
+        family: {method: rules.exponents(own, method) for method in rules.METHODS} for family, own in runs.items()
+    }
 
 
-def table_of_exponents(points: pd.DataFrame) -> pd.DataFrame:
-    """P* ~ C^a, N* ~ C^b of every family by every method, with bootstrap intervals, and what limits them."""
+def table_of_exponents(exponents: dict[str, dict[str, Exponents | None]]) -> pd.DataFrame:
+    """P* ~ C^a, N* ~ C^b of every family by every method (`exponents_of`), with bootstrap intervals, and what limits
+    them."""
     rows = []
-    for family in scaling.FAMILIES:
-        if not (points["family"] == family).any():
-            continue
-        for method, found in exponents_of(points, family).items():
+    for family, by_method in exponents.items():
+        for method, found in by_method.items():
             known = found is not None and np.isfinite(found.params)
             rows.append(
                 {
@@ -197,17 +203,20 @@ def _on_common_compute(own: pd.DataFrame, places: int = 40) -> pd.DataFrame:
     return pd.concat(rows, ignore_index=True)
 
 
-def price_of_a_prior(points: pd.DataFrame) -> Figure:
-    """How many times the images, and the compute, each MLP needs for the error of a small CNN: a line a family over the
-    error, with 95% bootstrap bands over seeds; 1 is no advantage."""
+def prices_of(points: pd.DataFrame) -> dict[tuple[str, str], Worth | None]:
+    """The price of the prior by MLP family and by what is paid with (`PAID_IN`)."""
+    reads = dict(zip(PAID_IN, (price_in_examples, price_in_compute), strict=True))
+    return {(family, name): read(points, family) for family in WITHOUT for name, read in reads.items()}
+
+
+def price_of_a_prior(prices: dict[tuple[str, str], Worth | None]) -> Figure:
+    """How many times the images, and the compute, each MLP needs for the error of a small CNN (`prices_of`): a line a
+    family over the error, with 95% bootstrap bands over seeds; 1 is no advantage."""
     figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 3.6), sharey=True)
-    for axis, read, name in (
-        (axes[0], price_in_examples, "training images"),
-        (axes[1], price_in_compute, "training compute"),
-    ):
+    for axis, name in zip(axes, PAID_IN, strict=True):
         there = False
         for family in WITHOUT:
-            found = read(points, family)
+            found = prices[family, name]
             if found is None:
                 continue
             there = True
@@ -229,24 +238,22 @@ def price_of_a_prior(points: pd.DataFrame) -> Figure:
     return figure
 
 
-def table_of_prices(points: pd.DataFrame) -> pd.DataFrame:
+def table_of_prices(prices: dict[tuple[str, str], Worth | None]) -> pd.DataFrame:
     """The price of the prior from the highest error that both families reach to the lowest."""
     rows = []
-    for family in WITHOUT:
-        for read, name in ((price_in_examples, "training images"), (price_in_compute, "training compute")):
-            found = read(points, family)
-            if found is None:
-                rows.append({"family": family, "in": name, "error": "none in common"})
-                continue
-            for i in (len(found.errors) - 1, 2 * len(found.errors) // 3, len(found.errors) // 3, 0):
-                rows.append(
-                    {
-                        "family": family,
-                        "in": name,
-                        "error": f"{100 * found.errors[i]:.0f}%",
-                        f"times the {PRIOR}'s [95%]": price_text(found, i),
-                    }
-                )
+    for (family, name), found in prices.items():
+        if found is None:
+            rows.append({"family": family, "in": name, "error": "none in common"})
+            continue
+        for i in (len(found.errors) - 1, 2 * len(found.errors) // 3, len(found.errors) // 3, 0):
+            rows.append(
+                {
+                    "family": family,
+                    "in": name,
+                    "error": f"{100 * found.errors[i]:.0f}%",
+                    f"times the {PRIOR}'s [95%]": price_text(found, i),
+                }
+            )
     return pd.DataFrame(rows)
 
 

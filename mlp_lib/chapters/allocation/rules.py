@@ -12,7 +12,6 @@ from mlp_lib.stats.laws.joint import fit_joint
 JUDGED = "B-MLP"
 EVEN = 0.5  # the exponent of parameters where both sides grow alike, as for transformers (Hoffmann et al. 2022)
 PARAMETERS = "exponent of the optimal parameters"
-UNKNOWN = (float("-inf"), float("inf"))
 METHODS = {"varpro": "joint law", "huber": "joint law, Huber loss", "isoflop": "isoFLOP minima", "frontier": "frontier"}
 
 
@@ -55,7 +54,7 @@ def estimate_of(found: Exponents | None, seeds: int) -> Estimate:
     if found is None or found.params != found.params:  # nan
         return t_interval([])
     known = "not identified" not in found.note
-    return Estimate(found.params, found.params_interval if known else UNKNOWN, seeds)
+    return Estimate(found.params, found.params_interval if known else scaling.UNKNOWN, seeds)
 
 
 def optimal_parameters(frame: pd.DataFrame) -> dict[str, Estimate]:

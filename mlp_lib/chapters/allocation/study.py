@@ -3,7 +3,7 @@
 The runs are those of `chapters.scaling`, which chapter RQ3 reads too.
 """
 
-from mlp_lib.chapters import parameters, scaling
+from mlp_lib.chapters import scaling
 from mlp_lib.chapters.allocation.rules import RULES
 from mlp_lib.chapters.study import Study
 
@@ -12,9 +12,7 @@ STUDY = Study(
     title="Parameters or examples, and what an inductive bias is worth",
     page="rq4-allocation",
     presets=scaling.GRIDS,
-    parameters=parameters.parameters_of(
-        scaling.Grid, "dataset", "sizes", "models", "epochs", "least_steps", "batch_size", "tuned_at", "seeds"
-    ),
+    parameters=scaling.PARAMETERS,
     collect=scaling.collect,
     rules=RULES,
 )

@@ -21,7 +21,6 @@ STEEPER = 0.325  # half of the paper's difference, 1 - 0.35: "much more steeply"
 SATURATING = "saturating law, error of its prediction"
 PURE = "pure power law's error minus the saturating law's"
 DIFFERENCE = "exponent of parameters - exponent of examples"
-UNKNOWN = (float("-inf"), float("inf"))  # of an exponent that the data do not identify
 
 
 def envelope(points: pd.DataFrame, quantity: str = "error", compute: str = "compute") -> pd.DataFrame:
@@ -31,8 +30,7 @@ def envelope(points: pd.DataFrame, quantity: str = "error", compute: str = "comp
     envelope. Columns: params, examples, epoch, compute, loss (the quantity), in order of compute.
     """
     means = points.groupby(["params", "examples", "epoch"], as_index=False)[[compute, quantity]].mean()
-    means = means.rename(columns={quantity: "loss", compute: "compute"}) if quantity != "loss" else means
-    return pareto(means.rename(columns={compute: "compute"}))
+    return pareto(means.rename(columns={quantity: "loss", compute: "compute"}))
 
 
 def predictions(points: pd.DataFrame, quantity: str = "error", compute: str = "compute") -> pd.DataFrame:
@@ -81,7 +79,9 @@ def difference_of(law, seeds: int) -> Estimate:
     tail = (1 - law.level) / 2
     interval = tuple(float(end) for end in np.quantile(found, (tail, 1 - tail)))
     known = law.identified["alpha"] and law.identified["beta"]
-    return Estimate(law.constants["alpha"] - law.constants["beta"], interval if known else UNKNOWN, seeds, law.level)
+    return Estimate(
+        law.constants["alpha"] - law.constants["beta"], interval if known else scaling.UNKNOWN, seeds, law.level
+    )
 
 
 def steeper_in_parameters(frame: pd.DataFrame) -> dict[str, Estimate]:
