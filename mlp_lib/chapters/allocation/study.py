@@ -1,6 +1,8 @@
 """RQ4: how to divide compute between parameters and examples, and what an inductive bias is worth (claim 7).
 
-The runs are those of `chapters.scaling`, which chapter RQ3 reads too.
+The runs are those of `chapters.scaling`, which chapter RQ3 reads too: whoever trains one chapter has both.
+
+    python -m mlp_lib study rq4-allocation --preset laptop    # the runs of rq3-laws
 """
 
 from mlp_lib.chapters import scaling
