@@ -143,9 +143,11 @@ def test_workers_whose_parent_is_gone_write_their_checkpoints(sweep, store):
 
 @pytest.mark.parametrize("number, code, word", [(signal.SIGTERM, 75, "stopped"), (signal.SIGINT, 130, "interrupted")])
 def test_a_second_signal_ends_at_once_and_a_checkpoint_is_whole(sweep, store, number, code, word):
-    process = sweep(0)
-    wait_for(training(store, RUNS[:1]), process)
+    first = RUNS[0].but(epochs=15_000)  # planned short enough to be trained in the sweep's own process
+    process = sweep(0, epochs=first.epochs)
+    wait_for(training(store, [first]), process)
     time.sleep(0.5)
+    assert len(children(process.pid)) == 0
     os.kill(process.pid, signal.SIGSTOP)  # so that it has no time to act between the two
     os.kill(process.pid, number)
     os.kill(process.pid, signal.SIGCONT)
@@ -154,7 +156,7 @@ def test_a_second_signal_ends_at_once_and_a_checkpoint_is_whole(sweep, store, nu
         os.kill(process.pid, number)
     out, err = process.communicate(timeout=120)
     assert process.returncode == code and err in ("", f"{word}; the same command goes on from the last checkpoint\n")
-    assert {*checkpoints(store)} <= {RUNS[0].key}
+    assert {*checkpoints(store)} <= {first.key}
 
 
 def test_under_nohup_a_closed_terminal_stops_nothing(sweep, store):

@@ -30,9 +30,7 @@ def exponents_of(points: pd.DataFrame) -> dict[str, dict[str, Exponents | None]]
         for family in scaling.FAMILIES
         if (points["family"] == family).any()
     }
-    return {
-        family: {method: rules.exponents(own, method) for method in rules.METHODS} for family, own in runs.items()
-    }
+    return {family: {method: rules.exponents(own, method) for method in rules.METHODS} for family, own in runs.items()}
 
 
 def table_of_exponents(exponents: dict[str, dict[str, Exponents | None]]) -> pd.DataFrame:
@@ -278,7 +276,7 @@ def judged_law(points: pd.DataFrame) -> Joint | None:
     runs = rules.runs_of(scaling.of_family(points, rules.JUDGED))
     if runs["params"].nunique() < 3 or runs["examples"].nunique() < 3:
         return None
-    return fit_joint(runs["params"], runs["examples"], runs["loss"], draws=300)
+    return fit_joint(runs["params"], runs["examples"], runs["loss"])
 
 
 def recommendations(points: pd.DataFrame, budgets: Sequence[float]) -> list[Recommendation]:

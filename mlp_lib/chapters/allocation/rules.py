@@ -43,8 +43,8 @@ def exponents(runs: pd.DataFrame, method: str = "varpro") -> Exponents | None:
         return None
     try:
         if method in ("isoflop", "frontier"):
-            return of_grid(method, runs, draws=300, seed=0, level=0.95)
-        return of_law(fit_joint(runs["params"], runs["examples"], runs["loss"], method=method, draws=300))
+            return of_grid(method, runs, draws=1000, seed=0, level=0.95)
+        return of_law(fit_joint(runs["params"], runs["examples"], runs["loss"], method=method))
     except UserError:
         return None
 

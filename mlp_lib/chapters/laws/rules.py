@@ -63,7 +63,7 @@ def exponents(points: pd.DataFrame, quantity: str = "error", params: str = "para
     if best.empty or best[params].nunique() < 3 or best["examples"].nunique() < 3:
         return None, 0
     try:
-        law = fit_joint(best[params], best["examples"], best[quantity], method=method, draws=300)
+        law = fit_joint(best[params], best["examples"], best[quantity], method=method)
     except UserError:
         return None, 0
     return law, best["seed"].nunique()
