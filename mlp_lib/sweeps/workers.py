@@ -29,6 +29,7 @@ from mlp_lib.sweeps.process import environment, let_signals_through, nothing_of_
 from mlp_lib.sweeps.queue import Queue
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+REAPED_SECONDS = 5.0  # in which the end of a process becomes known to the one that started it
 HERE_SECONDS = 20.0  # of planned training, below which starting worker processes does not pay
 WAIT_POLICY = {"OMP_WAIT_POLICY": "PASSIVE"}  # spinning threads of two trainings slow each other down many times over
 
@@ -139,6 +140,9 @@ def run_all(
 
 def _how_it_broke(processes: Iterable) -> str:
     """What to say when a worker has ended unasked: how it did, and what to do."""
+    deadline = time.monotonic() + REAPED_SECONDS  # another thread may be about to learn how it ended
+    while not any(process.exitcode for process in processes) and time.monotonic() < deadline:
+        time.sleep(0.02)
     codes = {process.exitcode for process in processes}
     kept = "finished runs are kept, others go on from their last checkpoint"
     if -signal.SIGKILL in codes:
