@@ -68,6 +68,9 @@ def _cost(study, preset: str, store: Store) -> str:
     if preset not in study.presets:
         return ""
     grid = study.resolve(preset)
+    if study.measured is not None:
+        state = "recorded" if planning.recorded(study, grid, store).complete else "not measured"
+        return f"measured, {costs.human_seconds(study.measured.plan(grid)[1])} on one core; {state}"
     plan = planning.plan(study, grid, Store(store.folder / "none"))
     minutes = costs.human_seconds(sum(costs.planned_seconds(run) for run in plan.runs))
     done = planning.plan(study, grid, store).done

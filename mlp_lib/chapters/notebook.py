@@ -18,7 +18,7 @@ from pydantic import create_model
 
 from mlp_lib.chapters import claims, planning, registry
 from mlp_lib.chapters.parameters import Parameters, validated
-from mlp_lib.chapters.study import SIZES, Study
+from mlp_lib.chapters.study import SIZES, Measured, Study
 from mlp_lib.records.record import FINISHED
 from mlp_lib.records.store import Store
 from mlp_lib.sweeps import costs
@@ -61,7 +61,10 @@ class Chapter:
         return planning.plan(self.study, self.grid, self.store)
 
     def results(self) -> Any:
-        """The study's results. Says first what is missing and how long it would take; trains it if it may."""
+        """The study's results. Says first what is missing and how long it would take; trains it if it may, or measures
+        it where the study is one of speed."""
+        if self.study.measured is not None:
+            return self._measured(self.study.measured)
         plan = self.plan()
         if not all(plan.done):
             self._announce(plan)
@@ -71,6 +74,18 @@ class Chapter:
             self.store, self.study.measures, budget_minutes=self.parameters.budget_minutes, progress=True
         )
         return self.study.collect(self.grid, ensure)
+
+    def _measured(self, by: Measured) -> Any:
+        results = planning.recorded(self.study, self.grid, self.store)
+        if results.complete:
+            return results
+        minutes = f"about {by.plan(self.grid)[1] / 60:.1f} minutes on one CPU core"
+        if not self.parameters.train:
+            print(f"Not measured here: train=True, or `{self.command}`, measures it, {minutes}.")
+            return results
+        print(f"Measuring now, {minutes}.")
+        by.measure(self.grid, planning.file_of(self.study, self.store), "auto", None, print)
+        return planning.recorded(self.study, self.grid, self.store)
 
     def verdict(self, number: int, results: Any) -> claims.Verdict:
         """A claim judged on the chapter's results, with the rule's checks."""

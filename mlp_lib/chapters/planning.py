@@ -5,6 +5,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -60,8 +61,15 @@ def from_records(store: Store):
 
 def recorded(study: Study, preset: Any, store: Store) -> Any:
     """A study's results from records alone, at a preset of its own (not a name). Worked out once for the records that
-    the store holds: do not change what you get."""
+    the store holds: do not change what you get. Of a study that measures, what its file holds."""
+    if study.measured is not None:
+        return study.collect(preset, file_of(study, store))
     return _remembered(store, study, ("results", repr(preset)), lambda: study.collect(preset, from_records(store)))
+
+
+def file_of(study: Study, store: Store) -> Path:
+    """Where the measurements of a study that trains nothing lie: beside the folder of records."""
+    return store.folder.parent / study.measured.file
 
 
 def _remembered(store: Store, study: Study, what: tuple, made: Callable[[], T]) -> T:
@@ -109,7 +117,10 @@ def training(store: Store, measures: tuple[str, ...], **options: Any):
 
 def plan(study: Study, preset: Any, store: Store) -> Plan:
     """Every run that `collect` would ask for, given what the store holds, and what they start from where that must be
-    trained for it. Widened grids are not foreseen. Worked out once for the records that the store holds."""
+    trained for it. Widened grids are not foreseen. Worked out once for the records that the store holds. A study that
+    measures has no runs."""
+    if study.measured is not None:
+        return Plan([], [], [])
     return _remembered(store, study, ("plan", repr(preset)), lambda: _plan(study, preset, store))
 
 

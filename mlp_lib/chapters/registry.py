@@ -5,6 +5,7 @@ from mlp_lib.chapters.augmentation.study import STUDY as AUGMENTATION
 from mlp_lib.chapters.batch_size.study import STUDY as BATCH_SIZE
 from mlp_lib.chapters.controls.study import STUDY as CONTROLS
 from mlp_lib.chapters.from_scratch.study import STUDY as FROM_SCRATCH
+from mlp_lib.chapters.inference.study import STUDY as INFERENCE
 from mlp_lib.chapters.laws.study import STUDY as LAWS
 from mlp_lib.chapters.permutation.study import STUDY as PERMUTATION
 from mlp_lib.chapters.rule import Rule
@@ -19,6 +20,7 @@ STUDIES: dict[str, Study] = {
         SETTINGS,
         CONTROLS,
         PERMUTATION,
+        INFERENCE,
         AUGMENTATION,
         BATCH_SIZE,
         LAWS,

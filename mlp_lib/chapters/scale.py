@@ -6,10 +6,13 @@ from mlp_lib.records.record import FINISHED
 
 
 def scale_of(frame: pd.DataFrame) -> str:
-    """The scale that goes beside a verdict: data, models and lengths; steps too where batch sizes make them differ."""
+    """The scale that goes beside a verdict: data, models and lengths; steps too where batch sizes make them differ.
+    Rows of measurements say their own, in a column `scale`."""
     finished = frame[frame["status"].isin(FINISHED)]
     if finished.empty:
         return "no finished runs"
+    if "scale" in finished:
+        return f"{', '.join(finished['model'].unique())}, {'; '.join(finished['scale'].unique())}"
     examples = ", ".join(f"{n:,}" for n in sorted(finished["train_examples"].unique()))
     lengths = [
         f"{', '.join(f'{int(n):,}' for n in sorted(finished[unit].dropna().unique()))} {unit}{note}"

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 import pandas as pd
@@ -30,6 +31,20 @@ class Results(Protocol):
 
 
 @dataclass(frozen=True)
+class Measured:
+    """What a study that trains nothing rests on: a file of measurements beside the folder of records.
+
+    Such a study's `collect(preset, path)` reads that file in the place of records, and never measures; its `complete`
+    says whether the preset was measured.
+    """
+
+    file: str  # its name
+    plan: Callable[[Any], tuple[pd.DataFrame, float]]  # of a preset: a row a thing to measure, and planned seconds
+    # Measures a preset and puts it into the file at that path: (preset, path, device, threads, say).
+    measure: Callable[[Any, Path, str, int | None, Callable[[str], None]], None]
+
+
+@dataclass(frozen=True)
 class Study:
     """One chapter: its name on the command line, its page, its sizes, and how its runs become results.
 
@@ -37,7 +52,8 @@ class Study:
     for runs and returns `Results`. `measures`, and those that a call of `ensure` asks for, are taken of the runs that
     they apply to (measures/applicable.py). `resolved_by` puts a reader's changes into a preset where more is to be done
     than to replace fields. `first_screen` names, for each value that the page's first screen glues, the choices of a
-    learning rate on which it rests: none of them may be flagged (`Choice.flags`), which a test holds.
+    learning rate on which it rests: none of them may be flagged (`Choice.flags`), which a test holds. `measured` is
+    what a study has that trains nothing.
     """
 
     name: str
@@ -45,12 +61,13 @@ class Study:
     page: str  # the notebook's name, without its ending
     presets: Mapping[str, Any]
     parameters: type[parameters.Parameters]
-    collect: Callable[[Any, Ensure], Any]
+    collect: Callable[[Any, Ensure], Any] | Callable[[Any, Path], Any]
     measures: tuple[str, ...] = ()
     rules: Mapping[int, Rule] = field(default_factory=dict)
     rule_changes: tuple[tuple[str, int, str], ...] = ()  # (date, claim, what changed and why)
     resolved_by: Callable[..., Any] | None = None
     first_screen: Mapping[str, Callable[[Any], Sequence[Choice]]] = field(default_factory=dict)
+    measured: Measured | None = None
 
     @property
     def claims(self) -> tuple[int, ...]:

@@ -11,7 +11,8 @@ from mlp_lib.machine import check_count
 
 # Written out, and held to `registry.STUDIES` by a test: importing the studies would double the time that --help takes.
 STUDY_NAMES = (
-    "rq1, rq1-settings, rq1-controls, rq1-permutation, rq2-augmentation, rq2-batch-size, rq3-laws, rq4-allocation"
+    "rq1, rq1-settings, rq1-controls, rq1-permutation, rq1-inference, rq2-augmentation, rq2-batch-size, rq3-laws, "
+    "rq4-allocation"
 )
 
 
@@ -44,7 +45,7 @@ def study(
         ),
     ] = None,
 ) -> None:
-    """Train what a study lacks at a preset. Resumable: the same command goes on."""
+    """Train what a study lacks at a preset. Resumable: the same command goes on. A study of speed is measured anew."""
     from mlp_lib.chapters import planning, registry
     from mlp_lib.chapters.parameters import Parameters, validated
     from mlp_lib.records.store import Store
@@ -61,6 +62,13 @@ def study(
     if parameters.preset == "auto":
         raise UserError(f"preset auto is for reading; name one to train: {', '.join(module.presets)}")
     chosen = module.resolve(parameters.preset, **parameters.changes)
+    if module.measured is not None:
+        unused = {"--time-budget": time_budget, "--workers": workers, "--together": together}
+        if given := [option for option, value in unused.items() if value is not None] or (precision == "bf16"):
+            option = "--precision bf16" if given is True else given[0]
+            raise UserError(f"{option}: study {name} trains nothing, it measures, in one process and in fp32")
+        _measure(module, chosen, store, device, threads, dry_run, as_json)
+        return
     plan = planning.plan(module, chosen, store)
     how = How(device, precision, threads, together=together)
     minutes = _print_plan(plan, how, workers) if dry_run or not all(plan.done) else 0.0
@@ -94,6 +102,30 @@ def study(
     last_line(as_json, status="ok" if done else "paused", counts=counts, record=str(store.folder))
     if not done:
         raise Paused
+
+
+def _measure(module, preset, store, device: str, threads: int | None, dry_run: bool, as_json: bool) -> None:
+    """What `study` does with one that measures: its plan, or a new measurement in the place of an older one."""
+    from mlp_lib.chapters import planning
+    from mlp_lib.sweeps.costs import human_seconds
+
+    path = planning.file_of(module, store)
+    if dry_run:
+        done = planning.recorded(module, preset, store).complete
+        table, seconds = module.measured.plan(preset)
+        typer.echo(table.to_string(index=False, float_format=lambda v: f"{v:.2g}"))
+        typer.echo(
+            f"{len(table)} networks to measure, about {human_seconds(seconds)} on one CPU core; "
+            f"{'measured before, and measured anew if you ask' if done else 'not measured yet'}: {path}"
+        )
+        last_line(as_json, status="dry-run", networks=len(table), done=done, minutes=round(seconds / 60, 2))
+        return
+    module.measured.measure(preset, path, device, threads, typer.echo)
+    frame = planning.recorded(module, preset, store).frame
+    rates = frame.groupby(["model", "batch_size"], sort=False)["images_per_second"].median()
+    typer.echo(rates.unstack().to_string(float_format=lambda v: f"{v:.3g}", na_rep=""))
+    typer.echo(f"images/s by batch size, medians of the rounds; complete: {path}")
+    last_line(as_json, status="ok", record=str(path))
 
 
 def assignments(texts: list[str]) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """Models with a vision prior, the controls beside every MLP claim.
 
-The CNN is ours; ResNet18 is torchvision's and ViT and Mixer are timm's classes, built here without weights: nothing is
-looked up or downloaded. Forward multiply-adds (`flops.cost`) and parameters for 32 x 32 x 3 and 10 classes:
+The CNN is ours; ResNet18 and ResNet152 are torchvision's and ViT and Mixer are timm's classes, built here without
+weights: nothing is looked up or downloaded. Forward multiply-adds (`flops.cost`) and parameters for 32 x 32 x 3 and 10
+classes:
 
 | name         | multiply-adds | parameters |
 |--------------|---------------|------------|
@@ -11,6 +12,8 @@ looked up or downloaded. Forward multiply-adds (`flops.cost`) and parameters for
 | ViT-Ti/8     |          92 M |      5.4 M |
 | ViT-Ti/4     |         365 M |      5.4 M |
 | Mixer-64x4/8 |         2.6 M |      151 k |
+
+ResNet152 is there for inference at 64 x 64 x 3 and 1,000 classes: 14.9 G multiply-adds, 60.2 M parameters.
 
 With T tokens (one a patch, and the class token of a ViT), width d, depth L, patches of p pixels, C channels and
 K classes, multiply-adds are: patches p^2 C d each; a ViT's block 12 T d^2 + 2 T^2 d; a Mixer's block 9 T d^2; head d K.
@@ -116,6 +119,18 @@ def _resnet18(arch: Architecture, num_classes: int, resolution: int, channels: i
     return Headed(body, "conv1", 512, num_classes)
 
 
+def _resnet152(arch: Architecture, num_classes: int, resolution: int, channels: int) -> Headed:
+    """He et al. 2016 by torchvision, m = 2048, with stride and pooling of the stem removed, as the paper has it at 64
+    pixels: the 7x7 convolution is kept, so that parameters are torchvision's. Initialisation is torchvision's."""
+    from torchvision.models import resnet152
+
+    body = resnet152(weights=None)
+    body.conv1 = nn.Conv2d(channels, 64, 7, padding=3, bias=False)  # (B, 64, H, W)
+    nn.init.kaiming_normal_(body.conv1.weight, mode="fan_out", nonlinearity="relu")
+    body.maxpool, body.fc = nn.Identity(), nn.Identity()
+    return Headed(body, "conv1", 2048, num_classes)
+
+
 def _vit(arch: Architecture, num_classes: int, resolution: int, channels: int) -> Headed:
     """Dosovitskiy et al. 2021 by timm: pre-norm blocks, learned positions, the class token as feature, m = width.
     Initialisation is timm's: truncated normal of deviation 0.02, zero biases."""
@@ -165,5 +180,5 @@ def build_baseline(arch: Architecture, num_classes: int, resolution: int, channe
     """
     if arch.family == "CNN":
         return CNN(arch.width, num_classes, resolution, channels=channels, **options)
-    make = {"ResNet18": _resnet18, "ViT": _vit, "Mixer": _mixer}[arch.family]
+    make = {"ResNet18": _resnet18, "ResNet152": _resnet152, "ViT": _vit, "Mixer": _mixer}[arch.family]
     return make(arch, num_classes, resolution, channels)

@@ -22,6 +22,7 @@ FAMILY_COLOURS = {
     "B-MLP": "#C4302B",
     "CNN": "#2AA198",
     "ResNet18": "#0B6E4F",
+    "ResNet152": "#1155DD",
     "ViT": "#B8860B",
     "Mixer": "#9A72CC",
     "CNN without norm": "#222222",

@@ -7,9 +7,11 @@ Grammar (the paper's names; both the text's and the public code's spellings are 
     B_12-Wi_512-E_2    the same with expansion 2
     CNN-16             the small convolutional control, 16 channels after the stem
     ResNet18           with a 3x3 stem of stride 1 and no pooling after it, as is usual for images of 32 pixels
+    ResNet152          with its own 7x7 stem at stride 1 and no pooling after it, as the paper times it at 64 pixels
     ViT-64x4/8         vision transformer of width 64 and 4 blocks on patches of 8 pixels
     ViT-Ti/4           a published size: another spelling of ViT-192x12/4 (S is 384x12, B is 768x12)
     Mixer-64x4/8       MLP-Mixer of width 64 and 4 blocks on patches of 8 pixels
+    Mixer-B/4          a published size: another spelling of Mixer-768x12/4 (S is 512x8)
 """
 
 import re
@@ -20,11 +22,18 @@ from mlp_lib.errors import UserError
 _MLP = re.compile(r"([SB])[-_](\d+)[/-]Wi[-_](\d+)(?:[-_]E[-_](\d+))?")
 _CNN = re.compile(r"CNN[-_](\d+)")
 _PATCHES = re.compile(r"(ViT|Mixer)-(\d+)x(\d+)/(\d+)")
-_PUBLISHED_VIT = re.compile(r"ViT-(Ti|S|B)/(\d+)")
-_PUBLISHED_SIZES = {"Ti": (192, 12), "S": (384, 12), "B": (768, 12)}  # width and depth (Touvron et al. 2021, table 1)
+_PUBLISHED = re.compile(r"(ViT-(?:Ti|S|B)|Mixer-(?:S|B))/(\d+)")
+_PUBLISHED_SIZES = {  # width and depth (Touvron et al. 2021, table 1; Tolstikhin et al. 2021, table 1)
+    "ViT-Ti": (192, 12),
+    "ViT-S": (384, 12),
+    "ViT-B": (768, 12),
+    "Mixer-S": (512, 8),
+    "Mixer-B": (768, 12),
+}
 
 EXAMPLES = "S-6/Wi-1024, B-12/Wi-512, B-6/Wi-256-E_2, CNN-16, ResNet18, ViT-64x4/8, ViT-Ti/4, Mixer-64x4/8"
 MLP_FAMILIES = ("S", "B")
+RESNETS = ("ResNet18", "ResNet152")
 MOST = 2**17  # the greatest number in a name
 
 # What each family is made of where the run says nothing (paper section 3; `None` options of a run mean these).
@@ -33,6 +42,7 @@ FAMILY_DEFAULTS = {
     "B": dict(activation="gelu", norm="layer", norm_position="pre", skip=True, bottleneck=True, block_form="text"),
     "CNN": dict(activation="relu", norm="batch"),
     "ResNet18": {},
+    "ResNet152": {},
     "ViT": {},
     "Mixer": {},
 }
@@ -48,8 +58,8 @@ CHOICES = {
 
 @dataclass(frozen=True)
 class Architecture:
-    """A parsed name. `depth` counts blocks (0 for CNN, ResNet18), `expansion` is the bottleneck's k (paper section 3),
-    `patch` the side of a patch in pixels (0 where there are none)."""
+    """A parsed name. `depth` counts blocks (0 for CNN and ResNets), `expansion` is the bottleneck's k (paper section
+    3), `patch` the side of a patch in pixels (0 where there are none)."""
 
     family: str
     depth: int
@@ -60,7 +70,7 @@ class Architecture:
     @property
     def name(self) -> str:
         """The one spelling that goes into run keys."""
-        if self.family == "ResNet18":
+        if self.family in RESNETS:
             return self.family
         if self.family == "CNN":
             return f"CNN-{self.width}"
@@ -95,18 +105,18 @@ def parse(name: str) -> Architecture:
             raise UserError(f"model {name!r}: the width must be at least 1")
         _check_size(name, int(match[1]))
         return Architecture("CNN", 0, int(match[1]))
-    if name == "ResNet18":
-        return Architecture("ResNet18", 0, 64)
-    if match := _PUBLISHED_VIT.fullmatch(name):
+    if name in RESNETS:
+        return Architecture(name, 0, 64)
+    if match := _PUBLISHED.fullmatch(name):
         width, depth = _PUBLISHED_SIZES[match[1]]
-        return _with_patches(name, "ViT", width, depth, int(match[2]))
+        return _with_patches(name, match[1].split("-")[0], width, depth, int(match[2]))
     if match := _PATCHES.fullmatch(name):
         return _with_patches(name, match[1], int(match[2]), int(match[3]), int(match[4]))
     raise UserError(f"unknown model {name!r}; write a name like one of: {EXAMPLES}")
 
 
 def family_of(model: str) -> str:
-    """What figures and verdicts call a model's family: S-MLP, B-MLP, CNN, ResNet18, ViT or Mixer."""
+    """What figures and verdicts call a model's family: S-MLP, B-MLP, CNN, ResNet18, ResNet152, ViT or Mixer."""
     architecture = parse(model)
     return f"{architecture.family}-MLP" if architecture.is_mlp else architecture.family
 
@@ -164,7 +174,7 @@ def uses_batch_norm(architecture: Architecture, options: dict) -> bool:
 
     Raises UserError for options that do not apply.
     """
-    return resolve_options(architecture.family, options).get("norm") == "batch" or architecture.family == "ResNet18"
+    return resolve_options(architecture.family, options).get("norm") == "batch" or architecture.family in RESNETS
 
 
 MLPS = ("S-MLP", "B-MLP")

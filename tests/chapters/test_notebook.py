@@ -196,7 +196,10 @@ def test_other_notebooks_name_their_parameters():
 def test_what_the_shown_preset_lacks_comes_from_the_largest_smaller_one(tmp_path, done, changes, shown):
     sizes = ("smoke", "laptop", "overnight", "gpu")
     study = SimpleNamespace(
-        presets={size: size for size in sizes}, resolve=lambda size, **changes: size, collect=lambda size, ensure: size
+        measured=None,
+        presets={size: size for size in sizes},
+        resolve=lambda size, **changes: size,
+        collect=lambda size, ensure: size,
     )
     opened = notebook.Chapter(study, SimpleNamespace(changes=changes), "overnight", Store(tmp_path))
     assert opened.largest_with(lambda results: results in done) == (shown, shown)

@@ -29,6 +29,8 @@ def test_a_published_size_is_another_spelling():
     short = make_run(model="ViT-Ti/8", dataset="cifar10", epochs=1)
     assert short.model == "ViT-192x12/8" and short.key == make_run(model=short.model, dataset="cifar10", epochs=1).key
     assert architectures.parse("Mixer-512x8/16").name == "Mixer-512x8/16"
+    assert architectures.parse("Mixer-B/4").name == "Mixer-768x12/4"
+    assert architectures.parse("Mixer-S/16").name == "Mixer-512x8/16"
     assert [architectures.parse(f"ViT-{size}/4").heads for size in ("Ti", "S", "B")] == [3, 6, 12]  # as published
 
 
@@ -48,7 +50,8 @@ def test_a_published_size_is_another_spelling():
         "ViT-64/8",
         "Mixer-64x4",
         "Mixer-63x4/8",
-        "Mixer-S/4",
+        "Mixer-Ti/4",
+        "ResNet152-64",
     ],
 )
 def test_names_outside_the_grammar_are_one_line(name):
@@ -111,6 +114,7 @@ def test_batch_norm_is_known_without_building():
     [
         # torchvision states 11,689,512 for its stem of 7x7x3x64 and 1000 classes; ours has 3x3x3x64 and 10.
         ("ResNet18", 32, 10, 11_689_512 - 49 * 3 * 64 + 9 * 3 * 64 - 513 * 1000 + 513 * 10),
+        ("ResNet152", 64, 1000, 60_192_808),  # torchvision's: its stem's 7x7 kernel stays
         # timm's list of results, in millions to two places: 5.72, 22.05, 86.57, 18.53, 59.88
         ("ViT-Ti/16", 224, 1000, 5_717_416),
         ("ViT-S/16", 224, 1000, 22_050_664),
@@ -140,6 +144,36 @@ def test_resnet18_costs_what_is_known_for_cifar():
     assert round(macs / 1e9, 2) == 0.56  # the number usually quoted
     assert cost(build("ResNet18", 10, 32), 3, 32) == Cost(macs, 3 * macs, 2 * (3 * macs - first))
     assert cost(build("ResNet18", 5, 64, channels=1), 1, 64).macs == resnet18_by_hand(1, 64, 5)[0]
+
+
+def test_resnet152_costs_what_its_layers_say():
+    """Bottlenecks of 1x1, 3x3 (which halves the side) and 1x1, and a 1x1 at each change, from a stem at full side."""
+    macs, inputs, before = 49 * 3 * 64 * 64**2, 64, 64
+    for stage, blocks in enumerate((3, 8, 36, 3)):
+        width, side = 64 * 2**stage, 64 // 2**stage
+        for block in range(blocks):
+            macs += inputs * width * before**2 + (9 * width**2 + width * 4 * width) * side**2
+            macs += inputs * 4 * width * side**2 if block == 0 else 0
+            inputs, before = 4 * width, side
+    macs += 2048 * 1000
+    with torch.device("meta"):
+        assert cost(build("ResNet152", 1000, 64), 3, 64).macs == macs
+
+
+def test_without_its_stride_and_pooling_resnet152_is_torchvisions():
+    """With the stem's stride and pooling put back, the two give the same logits from the same weights."""
+    from torchvision.models import resnet152
+
+    torch.manual_seed(0)
+    ours, theirs = build("ResNet152", 5, 32).eval(), resnet152(weights=None, num_classes=5).eval()
+    state = {name.removeprefix("body."): tensor for name, tensor in ours.state_dict().items()}
+    state |= {f"fc.{kind}": state.pop(f"linear_out.{kind}") for kind in ("weight", "bias")}
+    theirs.load_state_dict(state)
+    x = torch.randn(1, 3, 32, 32)
+    assert ours.body.relu(ours.body.bn1(ours.body.conv1(x))).shape == (1, 64, 32, 32)
+    assert not torch.allclose(ours(x), theirs(x))
+    ours.body.conv1.stride, ours.body.maxpool = (2, 2), torch.nn.MaxPool2d(3, 2, 1)
+    torch.testing.assert_close(ours(x), theirs(x))
 
 
 @pytest.mark.parametrize(
@@ -366,6 +400,7 @@ def test_families_have_names_colours_and_a_planned_rate():
         "B-6/Wi-64": "B-MLP",
         "CNN-16": "CNN",
         "ResNet18": "ResNet18",
+        "ResNet152": "ResNet152",
         "ViT-64x4/8": "ViT",
         "ViT-Ti/4": "ViT",
         "Mixer-64x4/8": "Mixer",
