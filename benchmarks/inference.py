@@ -3,6 +3,8 @@
     python -m mlp_lib study rq1-inference --preset laptop
 
 is the command; it keeps what `measure` returns in data/inference.json. Weights are random: they do not change the time.
+One thread of a CPU is timed by the processor time that it takes, so that programs which take the processor away for a
+while do not count; several threads and other devices by the clock on the wall.
 """
 
 import os
@@ -16,7 +18,6 @@ from typing import Any
 import torch
 
 from benchmarks import machine
-from benchmarks.timing import seconds_of
 from mlp_lib.chapters.inference.measurements import Measurement, Model, Round
 from mlp_lib.machine import check_count, check_fits
 from mlp_lib.measures import inference
@@ -49,6 +50,8 @@ def measure(
     if place.type == "cpu":
         keep_freed_memory()
     started, about = time.perf_counter(), machine.describe(place) | machine.state(place)
+    alone = place.type == "cpu" and about["threads"] == 1
+    clock = time.process_time if alone else time.perf_counter
     say(f"{about['hardware']}, {about['threads']} threads, torch {about['torch']}, load {about['load_before']:.2f}")
     side, classes = settings["resolution"], settings["classes"]
     known = [_known(name, sizes, side, classes) for name, sizes in batches.items()]
@@ -59,18 +62,24 @@ def measure(
 
     def one(name: str, batch: int, seconds: float) -> list[float]:
         least = LEAST if batch == 1 and seconds else 1
-        taken = inference.seconds_of_calls(networks[name], images[:batch], seconds=seconds, least=least)
+        taken = inference.seconds_of_calls(networks[name], images[:batch], seconds=seconds, least=least, clock=clock)
         return [float(f"{value:.4g}") for value in taken]
 
-    for name, sizes in batches.items():  # the first call of each shape prepares it
-        warm = [one(name, batch, 0.0)[0] for batch in sizes]
-        say(f"[{time.perf_counter() - started:3.0f} s] {name}: {max(sizes) / warm[-1]:.3g} images/s")
+    def rate(work: Callable[[], torch.Tensor], units: float) -> float:
+        start = clock()
+        for _ in range(4):
+            work()[..., 0].flatten()[0].item()  # waits for the device
+        return 4 * units / (clock() - start)
+
+    for name, sizes in batches.items():
+        one(name, min(sizes), 0.0)  # the first call prepares what later ones use
+    say(f"[{time.perf_counter() - started:3.0f} s] {len(networks)} networks are ready")
     rounds, before, own = [], _busy_seconds(), _own_seconds()
     begun = time.perf_counter()
     for number in range(settings["rounds"]):
         rates = {
-            "matmul_flops_per_second": 4 * 2 * 2048**3 / seconds_of(lambda: matrix @ matrix, 4, place),
-            "read_bytes_per_second": 4 * numbers.nbytes / seconds_of(numbers.sum, 4, place),
+            "matmul_flops_per_second": rate(lambda: matrix @ matrix, 2 * 2048**3),
+            "read_bytes_per_second": rate(lambda: numbers.sum(0, keepdim=True), numbers.nbytes),
         }
         taken = {
             name: {size: one(name, size, settings["seconds"]) for size in sizes} for name, sizes in batches.items()
@@ -83,6 +92,7 @@ def measure(
         settings={name: list(value) if isinstance(value, tuple) else value for name, value in settings.items()},
         **{name: about[name] for name in ("hardware", "device", "cores", "threads", "date", "load_before")},
         precision="fp32",
+        clock="processor time" if alone else "wall time",
         versions={"python": platform.python_version()} | {name: version(name) for name in LIBRARIES},
         matmul_spread=about["matmul_spread"],
         others_cores=others,

@@ -45,6 +45,17 @@ def ratios(frame: pd.DataFrame) -> dict[str, dict[str, Estimate]]:
     }
 
 
+def times(part: Estimate) -> str:
+    """A ratio in words' space: 131, or 2.5."""
+    return f"{part.mean:.0f}" if part.mean >= 10 else f"{part.mean:.1f}"
+
+
+def reach(frame: pd.DataFrame, kind: str) -> tuple[str, str]:
+    """The least and the most of `ratios` of one kind over the networks, as text."""
+    parts = sorted((by_kind[kind] for by_kind in ratios(frame).values()), key=lambda part: part.mean)
+    return (times(parts[0]), times(parts[-1])) if parts else ("not measured", "not measured")
+
+
 def times_cheaper(frame: pd.DataFrame) -> Figure:
     """`ratios`, a row a network, on a logarithmic axis; the rule's bound is dashed."""
     figure, axis = plt.subplots(figsize=(WIDTH, 2.8))
@@ -62,7 +73,7 @@ def times_cheaper(frame: pd.DataFrame) -> Figure:
             style = dict(color=FAMILY_COLOURS[family], marker=MARKERS[kind], mfc="white" if lift < 0 else None)
             axis.plot([low, high], [y, y], color=FAMILY_COLOURS[family], lw=2)
             axis.plot(part.mean, y, ls="", ms=7, **style)
-            axis.annotate(f"{part.mean:.0f}", (high, y), (7, 0), textcoords="offset points", va="center", fontsize=8)
+            axis.annotate(times(part), (high, y), (7, 0), textcoords="offset points", va="center", fontsize=8)
         axis.plot(
             [], [], ls="", color="#555555", marker=MARKERS[kind], mfc="white" if lift < 0 else None, label=texts[kind]
         )
@@ -215,7 +226,7 @@ def table_of_ratios(frame: pd.DataFrame) -> pd.DataFrame:
                     "network": other,
                     "MLP": mlp,
                     "parameters, MLP over network": f"{sizes[mlp] / sizes[other]:.2f}",
-                    "times fewer FLOPs": f"{flops_ratio(frame, family, mlp).mean:.0f}",
+                    "times fewer FLOPs": times(flops_ratio(frame, family, mlp)),
                     **{
                         f"times more images/s at {batch} [95%]": throughput_ratio(frame, family, mlp, batch).text()
                         for batch in batches

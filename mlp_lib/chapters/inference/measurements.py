@@ -53,6 +53,7 @@ class Measurement(_Checked):
     cores: int
     threads: int
     precision: Literal["fp32"]
+    clock: Literal["processor time", "wall time"] = Field(description="processor time where one thread was timed")
     versions: dict[str, str]
     date: str
     load_before: float = Field(description="processes running or waiting in the minute before")
