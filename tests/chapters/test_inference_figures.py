@@ -49,11 +49,11 @@ def test_throughput_has_a_line_a_network_and_the_bound_of_the_largest_mlp(one, f
 def test_the_table_of_costs_is_the_measurement(one, frame):
     table = figures.table_of_costs(one, frame).set_index("network")
     vit = table.loc["ViT-B/4"]
-    assert vit["a parameter"] == f"{200 / 86:.0f}" and vit["activations at 16, MB"] == "0.0016"
+    assert vit["a parameter"] == f"{200 / 86:.0f}" and vit["activations, MB"] == "0.0016"
     calls = figures.latencies(one, "ViT-B/4")
     assert len(calls) == 9 and np.median(calls) == pytest.approx(0.2)
-    assert vit["ms for one image, median [quartiles]"] == "200 [100, 300]"
-    assert vit["images/s at 16 [95%]"].startswith("6.11 [")
+    assert vit["one image, ms"] == "200 [100, 300]"
+    assert vit["images/s [95%]"].startswith("6.11 [")
 
 
 def test_the_table_of_bounds_says_which_binds(one, frame):
@@ -82,10 +82,22 @@ def test_without_a_measurement_everything_says_so():
     nothing = measurements.frame(None)
     for figure in (figures.times_cheaper(nothing), figures.throughput(None, nothing)):
         assert [text.get_text() for text in figure.axes[0].texts] == ["not run"]
+    assert figures.at_own_largest(nothing) == {}
     assert figures.reach(nothing, "FLOPs") == ("not measured", "not measured")
     tables = (figures.table_of_costs(None, nothing), figures.table_of_bounds(None, nothing))
     assert all(table.empty for table in (*tables, figures.table_of_ratios(nothing)))
 
 
+def test_each_network_may_be_taken_at_its_own_largest_batch(frame):
+    faster = frame.copy()
+    faster.loc[(faster["model"] == "B-12/Wi-1024") & (faster["batch_size"] == 64), "images_per_second"] *= 3
+    found = figures.at_own_largest(faster)
+    assert {family: part.mean for family, part in found.items()} == pytest.approx(
+        {"ResNet152": 150, "ViT": 300, "Mixer": 120}
+    )
+    assert figures.ends(found.values()) == ("120", "300")
+
+
 def test_a_ratio_has_as_many_digits_as_it_needs():
+    assert [figures.three(value) for value in (0.01234, 47.26, 999.4, 5071.3)] == ["0.0123", "47.3", "999", "5,071"]
     assert figures.times(Estimate(131.4, None, 1)) == "131" and figures.times(Estimate(2.46, None, 1)) == "2.5"

@@ -1,6 +1,6 @@
 """Figures and tables of what inference costs. Everything is read from the measurement and its frame."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -22,7 +22,7 @@ from mlp_lib.chapters.inference.rules import (
 )
 from mlp_lib.plots.style import FAMILY_COLOURS, WIDTH, say_not_run, t_bounds
 from mlp_lib.records.architectures import MLPS
-from mlp_lib.stats.intervals import Estimate, t_interval
+from mlp_lib.stats.intervals import Estimate, paired_ratio, t_interval
 
 MARKERS = {"FLOPs": "s", "images/s": "o", "one image alone": "D"}
 STYLES = ("-", "--", "-.", ":")  # of the MLPs, from the largest down
@@ -45,6 +45,19 @@ def ratios(frame: pd.DataFrame) -> dict[str, dict[str, Estimate]]:
     }
 
 
+def at_own_largest(frame: pd.DataFrame) -> dict[str, Estimate]:
+    """Images/s of the largest MLP over those of each network, by family, each at the largest batch size at which it was
+    timed itself: geometric means of the ratios within a round."""
+
+    def rates(model: str) -> pd.Series:
+        own = frame[frame["model"] == model]
+        own = own[own["batch_size"] == own["batch_size"].max()]
+        return own.set_index("seed")["images_per_second"].astype(float)
+
+    models = frame.drop_duplicates("family").set_index("family")["model"]
+    return {f: paired_ratio(rates(judged_mlp(frame)), rates(models[f])) for f in COMPETITORS if f in models}
+
+
 def times(part: Estimate) -> str:
     """A ratio in words' space: 131, or 2.5."""
     return f"{part.mean:.0f}" if part.mean >= 10 else f"{part.mean:.1f}"
@@ -52,8 +65,13 @@ def times(part: Estimate) -> str:
 
 def reach(frame: pd.DataFrame, kind: str) -> tuple[str, str]:
     """The least and the most of `ratios` of one kind over the networks, as text."""
-    parts = sorted((by_kind[kind] for by_kind in ratios(frame).values()), key=lambda part: part.mean)
-    return (times(parts[0]), times(parts[-1])) if parts else ("not measured", "not measured")
+    return ends([by_kind[kind] for by_kind in ratios(frame).values()])
+
+
+def ends(parts: Iterable[Estimate]) -> tuple[str, str]:
+    """The least and the greatest mean, as text."""
+    ordered = sorted(parts, key=lambda part: part.mean)
+    return (times(ordered[0]), times(ordered[-1])) if ordered else ("not measured", "not measured")
 
 
 def times_cheaper(frame: pd.DataFrame) -> Figure:
@@ -87,17 +105,17 @@ def times_cheaper(frame: pd.DataFrame) -> Figure:
         fontsize=8,
         color="#555555",
     )
+    means = [part.mean for by_kind in found.values() for part in by_kind.values()]
     names = [frame.loc[frame["family"] == family, "model"].iloc[0] for family in found]
     axis.set_yticks(range(len(names) - 1, -1, -1), names)
     axis.set(
         xscale="log",
-        xlim=(min(1.0, *(p.mean for b in found.values() for p in b.values())) * 0.8, None),
+        xlim=(0.8 * min(1.0, *means), 1.7 * max(means)),
         ylim=(-0.6, len(names) - 0.4),
         xlabel="times (logarithmic)",
         title=f"What others cost, in times of {judged_mlp(frame)}",
     )
     axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axis.margins(x=0.12)
     axis.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     plt.close(figure)
     return figure
@@ -164,7 +182,8 @@ def latencies(one: Measurement, model: str) -> np.ndarray:
 
 
 def table_of_costs(one: Measurement | None, frame: pd.DataFrame) -> pd.DataFrame:
-    """A row a network: what is exact, and what was measured at the largest common batch size and for one image."""
+    """A row a network: what is exact, activations and images/s at the largest common batch size, and the median of
+    one image alone with its quartiles."""
     if one is None:
         return pd.DataFrame(columns=["network", "parameters, M"])
     batch, rows = common_batch(frame), []
@@ -176,12 +195,11 @@ def table_of_costs(one: Measurement | None, frame: pd.DataFrame) -> pd.DataFrame
             {
                 "network": model,
                 "parameters, M": f"{first['parameters'] / 1e6:.1f}",
-                "multiply-adds an image, M": f"{first['macs'] / 1e6:,.0f}",
+                "multiply-adds, M": f"{first['macs'] / 1e6:,.0f}",
                 "a parameter": f"{first['macs'] / first['parameters']:.0f}",
-                "weights, MB": f"{first['weight_bytes'] / 1e6:.0f}",
-                f"activations at {batch}, MB": f"{first['activation_bytes'] / 1e6:.3g}",
-                f"images/s at {batch} [95%]": _rate(t_interval(at["images_per_second"])),
-                "ms for one image, median [quartiles]": f"{quartiles[1]:.3g} [{quartiles[0]:.3g}, {quartiles[2]:.3g}]",
+                "activations, MB": three(first["activation_bytes"] / 1e6),
+                "images/s [95%]": _rate(t_interval(at["images_per_second"])),
+                "one image, ms": f"{three(quartiles[1])} [{three(quartiles[0])}, {three(quartiles[2])}]",
             }
         )
     return pd.DataFrame(rows)
@@ -203,10 +221,10 @@ def table_of_bounds(one: Measurement | None, frame: pd.DataFrame, batches: Seque
             {
                 "network": model,
                 "images": batch,
-                "reading the weights, ms": f"{1000 * reading:.3g}",
-                "computing, ms": f"{1000 * computing:.3g}",
+                "reading the weights, ms": three(1000 * reading),
+                "computing, ms": three(1000 * computing),
                 "bound by": "reading" if reading > computing else "computing",
-                "measured, ms": f"{1000 * measured:.3g}",
+                "measured, ms": three(1000 * measured),
                 "of the bound's speed": f"{max(reading, computing) / measured:.0%}",
             }
         )
@@ -236,7 +254,12 @@ def table_of_ratios(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def three(value: float) -> str:
+    """A number to three figures or to the unit, whichever is finer: rates of these networks differ by factors of
+    hundreds."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
 def _rate(estimate: Estimate) -> str:
-    """An estimate to three figures: rates of these networks differ by factors of hundreds."""
-    low, high = estimate.interval or (estimate.mean, estimate.mean)
-    return f"{estimate.mean:,.3g} [{low:,.3g}, {high:,.3g}]" if estimate.interval else f"{estimate.mean:,.3g}"
+    ends_ = "" if estimate.interval is None else f" [{', '.join(map(three, estimate.interval))}]"
+    return three(estimate.mean) + ends_
