@@ -16,6 +16,7 @@ from mlp_lib.chapters.notebook import open_chapter
 from mlp_lib.chapters.rule import Shown
 from mlp_lib.chapters.study import SIZES
 from mlp_lib.errors import UserError
+from mlp_lib.paths import REPOSITORY
 from mlp_lib.records.store import Store
 
 SMOKE = study.PRESETS["smoke"]
@@ -251,6 +252,14 @@ def test_the_plan_is_within_the_laptops_minutes():
     assert 60 < seconds < 25 * 60 and table["minutes"].sum() * 60 == pytest.approx(seconds)
     facts = table.set_index("model")
     assert facts.loc["B-12/Wi-1024", "multiply-adds"] == 114_270_208 and facts.loc["ResNet152", "FLOPs"] > 2.9e10
+
+
+def test_the_committed_measurement_is_of_todays_preset_and_networks():
+    results = study.collect(study.PRESETS["laptop"], REPOSITORY / "data" / measurements.FILE)
+    assert results.sufficient, "python -m mlp_lib study rq1-inference --preset laptop"
+    table, _ = study.plan(study.PRESETS["laptop"])
+    known = {model.name: (model.parameters, model.macs, model.flops) for model in results.measurement.models}
+    assert known == {row[0]: row[1:] for row in table.iloc[:, :4].itertuples(index=False, name=None)}
 
 
 def run_cli(monkeypatch, capsys, *arguments) -> tuple[int, str, str]:
