@@ -59,8 +59,11 @@ class Record(BaseModel):
         return Run.model_validate(value, context={"stored": True}) if isinstance(value, dict) else value
 
     def to_json(self) -> str:
-        alone = {"together"} if self.together == 1 else set()  # as it was before there was such a field
-        return json.dumps(self.model_dump(exclude=alone), indent=1, sort_keys=True) + "\n"
+        # Fields that came later are left out at their defaults: records from before them keep their bytes and names.
+        later: dict[str, Any] = {"together": True} if self.together == 1 else {}
+        if self.run.body_share == 1:
+            later["run"] = {"body_share"}
+        return json.dumps(self.model_dump(exclude=later), indent=1, sort_keys=True) + "\n"
 
     @property
     def filename(self) -> str:

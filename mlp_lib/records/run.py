@@ -72,6 +72,7 @@ class Run(_Frozen):
 
     optimizer: Literal["lion", "sgd", "adamw"] = Field("lion", description="update rule")
     lr: float = Field(5e-5, gt=0, description="peak learning rate")
+    body_share: float = Field(1.0, ge=0, description="fine-tuning: lr of all but the head, as a share of lr")
     weight_decay: float = Field(0.0, ge=0, description="decoupled for lion and adamw, L2 for sgd")
     momentum: float = Field(0.9, ge=0, lt=1, description="sgd only")
     beta1: float | None = Field(None, ge=0, lt=1, description="lion (0.9) and adamw (0.9) only")
@@ -113,6 +114,7 @@ class Run(_Frozen):
         parts = self.augment.split("+")
         for field, part in {"crop_scale": "crop", "crop_ratio": "crop", "pad": "pad", "mixup_alpha": "mixup"}.items():
             self._only_with(field, part in parts, f"{part!r} in augment")
+        self._only_with("body_share", self.init is not None, "init: a body that starts from random weights")
         self._only_with("momentum", self.optimizer == "sgd", "optimizer=sgd")
         self._only_with("beta1", self.optimizer != "sgd", "optimizer lion or adamw")
         self._only_with("beta2", self.optimizer != "sgd", "optimizer lion or adamw")

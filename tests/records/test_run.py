@@ -162,8 +162,9 @@ def test_every_field_that_is_changed_changes_the_key():
     keys = {make_run(**{**base, name: value}).key for name, value in changes.items()}
     keys |= {make_run(**base, optimizer=name).key for name in ("adamw", "sgd")}
     keys |= {make_run(**base, optimizer="sgd", momentum=0.5).key, make_run(**{**base, "epochs": None}, steps=9).key}
-    assert make_run(**base).key not in keys and len(keys) == len(changes) + 4
-    assert set(changes) | {"optimizer", "momentum", "steps", "recipes"} == set(Run.model_fields)
+    keys |= {make_run(**base, init=dict(run=PARENT), body_share=0.1).key}
+    assert make_run(**base).key not in keys and len(keys) == len(changes) + 5
+    assert set(changes) | {"optimizer", "momentum", "steps", "recipes", "body_share"} == set(Run.model_fields)
 
 
 INVALID = [
