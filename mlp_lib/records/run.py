@@ -148,6 +148,13 @@ class Run(_Frozen):
             raise UserError(f"pad={self.pad}: crops would miss the image; take at most its {self.pixels} pixels")
         if self.warmup_steps > self.total_steps:
             raise UserError(f"warmup_steps={self.warmup_steps} is longer than the training ({self.total_steps} steps)")
+        if self.init:
+            own, parents = facts(self.dataset).channels, facts(self.init.run.dataset).channels
+            if own != parents:
+                raise UserError(
+                    f"init: a network of {self.init.run.dataset} sees {parents} channels, and {self.dataset} has {own}; "
+                    "start from another"
+                )
         if self.init and self.init.epoch is not None:
             last = self.init.run.total_steps // self.init.run.steps_per_epoch
             if self.init.epoch > last:

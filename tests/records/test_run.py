@@ -230,14 +230,19 @@ def test_a_raised_recipe_renames_the_runs_it_affects_and_leaves_stored_ones(monk
 
 
 def test_the_parent_is_part_of_the_key():
-    parent = make_run(**PARENT)
-    child = make_run(**SMALL, init={"run": parent})
-    assert child.key not in (make_run(**SMALL).key, make_run(**SMALL, init={"run": parent.but(seed=1)}).key)
-    assert child.key != make_run(**SMALL, init={"run": parent, "transform": "new_head"}).key
-    assert child.key != make_run(**SMALL, init={"run": parent, "epoch": 2}).key
-    assert child.key == make_run(**SMALL, init={"run": {**PARENT, "model": "B_2-Wi_32", "seed": 0.0}}).key
-    grandchild = make_run(**SMALL, init={"run": child})
+    parent, child_of = make_run(**PARENT), {**SMALL, "dataset": "shapes"}
+    child = make_run(**child_of, init={"run": parent})
+    assert child.key not in (make_run(**child_of).key, make_run(**child_of, init={"run": parent.but(seed=1)}).key)
+    assert child.key != make_run(**child_of, init={"run": parent, "transform": "new_head"}).key
+    assert child.key != make_run(**child_of, init={"run": parent, "epoch": 2}).key
+    assert child.key == make_run(**child_of, init={"run": {**PARENT, "model": "B_2-Wi_32", "seed": 0.0}}).key
+    grandchild = make_run(**child_of, init={"run": child})
     assert grandchild.init.run.init.run == parent
+
+
+def test_a_parent_of_other_channels_is_refused_before_anything_is_trained():
+    with pytest.raises(UserError, match="init: a network of shapes sees 3 channels, and digits has 1"):
+        make_run(**SMALL, init={"run": PARENT})
 
 
 def test_but_changes_what_it_names_and_validates():

@@ -15,6 +15,7 @@ from mlp_lib.stats.learning_curves import at_best_length
 
 FAR = 5.0  # points of test top-1: "far above" is read as more than this
 GAIN, FAR_GAIN = "B-MLP, fine-tuned - from scratch", "B-MLP, fine-tuned - from scratch, by more than 5 points"
+SHORT_SCRATCH = "against as many steps on the target alone"  # a check
 SHORT_OF = "B-MLP, from scratch with augmentation - pre-trained without"
 
 
@@ -62,7 +63,7 @@ def _elsewhere(frame: pd.DataFrame, first: str, second: str) -> dict[str, Estima
 def checks_of_gain(shown: Shown) -> dict[str, Estimate]:
     """Claim 8 beside other comparisons: from scratch for the target's steps alone, then `_elsewhere`."""
     frame = shown.results.frame
-    found = {"against as many steps on the target alone": between(judged(frame), AUGMENTED, SCRATCH)}
+    found = {SHORT_SCRATCH: between(judged(frame), AUGMENTED, SCRATCH)}
     return found | _elsewhere(frame, AUGMENTED, LONG)
 
 
@@ -71,7 +72,7 @@ def checks_of_augmentation(shown: Shown) -> dict[str, Estimate]:
     instead of training from scratch, then `_elsewhere`."""
     frame = shown.results.frame
     return {
-        "against as many steps on the target alone": between(judged(frame), SCRATCH, PLAIN),
+        SHORT_SCRATCH: between(judged(frame), SCRATCH, PLAIN),
         "pre-trained with - without augmentation": between(judged(frame), AUGMENTED, PLAIN),
         **_elsewhere(frame, LONG, PLAIN),
     }
