@@ -53,6 +53,22 @@ USUAL = Factors(
 CANONICAL = dict(position=0.0, scale=0.42, rotation=0.0, colour=0.08, texture=0.0, clutter=0, noise=0.0)
 
 
+class Stock(NamedTuple):
+    """A set of the catalogue: so many training images of the stream 0 and test images of the stream 1."""
+
+    train: int
+    test: int
+    factors: Factors
+
+
+SETS = {
+    "shapes": Stock(5000, 1000, Factors()),
+    # Where objects lie is all that sets these two apart. At 0.45 the largest disc (0.46) still lies in the picture.
+    "shapes-centred": Stock(15_000, 5000, Factors(position=False)),
+    "shapes-moved": Stock(15_000, 5000, Factors(position=(-0.45, 0.45))),
+}
+
+
 class Rendered(NamedTuple):
     images: np.ndarray  # (n, 3, r, r) uint8
     labels: np.ndarray  # (n,) int64, index into CLASSES

@@ -17,6 +17,7 @@ from mlp_lib.measures.applicable import obstacle
 from mlp_lib.measures.first_layer import first_layer, first_layer_change, first_layer_initial, first_layer_spread
 from mlp_lib.measures.linear_probe import linear_probe
 from mlp_lib.measures.sharpness import gradient_noise, sharpness
+from mlp_lib.measures.test_crops import test_crops
 from mlp_lib.measures.translation import translated
 from mlp_lib.output import say
 from mlp_lib.training.loaders import Data
@@ -27,6 +28,7 @@ MEASURES: dict[str, Callable[[nn.Module, Any, Data], dict[str, Any]]] = {
     "first_layer_spread": first_layer_spread,
     "first_layer_change": first_layer_change,
     "translated": translated,
+    "test_crops": test_crops,
     "sharpness": sharpness,
     "gradient_noise": gradient_noise,
     **{f"probe_{target}": partial(linear_probe, target=target) for target in ("digits", "cifar10", "cifar100")},
