@@ -18,6 +18,7 @@ from mlp_lib.measures.first_layer import first_layer, first_layer_change, first_
 from mlp_lib.measures.linear_probe import linear_probe
 from mlp_lib.measures.low_shot import low_shot
 from mlp_lib.measures.sharpness import gradient_noise, sharpness
+from mlp_lib.measures.test_crops import test_crops
 from mlp_lib.measures.trained_probe import trained_probe
 from mlp_lib.measures.translation import translated
 from mlp_lib.output import say
@@ -29,6 +30,7 @@ MEASURES: dict[str, Callable[[nn.Module, Any, Data], dict[str, Any]]] = {
     "first_layer_spread": first_layer_spread,
     "first_layer_change": first_layer_change,
     "translated": translated,
+    "test_crops": test_crops,
     "sharpness": sharpness,
     "gradient_noise": gradient_noise,
     **{

@@ -138,6 +138,7 @@ def test_every_field_that_is_changed_changes_the_key():
         dropout=0.1,
         dataset="cifar10",
         subset=1000,
+        fresh=True,
         split="all",
         resolution=16,
         permute_seed=0,
@@ -163,8 +164,11 @@ def test_every_field_that_is_changed_changes_the_key():
     keys |= {make_run(**base, optimizer=name).key for name in ("adamw", "sgd")}
     keys |= {make_run(**base, optimizer="sgd", momentum=0.5).key, make_run(**{**base, "epochs": None}, steps=9).key}
     keys |= {make_run(**base, init=dict(run=PARENT), body_share=0.1).key}
-    assert make_run(**base).key not in keys and len(keys) == len(changes) + 5
-    assert set(changes) | {"optimizer", "momentum", "steps", "recipes", "body_share"} == set(Run.model_fields)
+    keys |= {make_run(**base, fresh=True, data_seed=1).key}
+    assert make_run(**base).key not in keys and len(keys) == len(changes) + 6
+    assert set(changes) | {"optimizer", "momentum", "steps", "recipes", "body_share", "data_seed"} == set(
+        Run.model_fields
+    )
 
 
 INVALID = [
@@ -176,7 +180,7 @@ INVALID = [
     ("too small", dict(SMALL, lr=0), "lr=0: .*greater than 0"),
     ("model missing", dict(dataset="digits", epochs=1), "model is missing.*model=B-6/Wi-256"),
     ("unknown model", dict(SMALL, model="resnet50"), "unknown model 'resnet50'.*B-12/Wi-512"),
-    ("unknown data", dict(SMALL, dataset="mnist"), "'mnist'.*digits, shapes, cifar10, cifar100"),
+    ("unknown data", dict(SMALL, dataset="mnist"), "'mnist'.*digits, shapes, shapes-centred"),
     ("batch too large", dict(SMALL, batch_size=2000), "batch_size=2000.*digits.*at most 1293"),
     ("subset too large", dict(SMALL, subset=1300), "subset=1300.*1293"),
     ("subset of none", dict(SMALL, subset=0), "subset=0.*greater than or equal to 1"),
