@@ -72,7 +72,7 @@ def test_a_run_on_fresh_images_resumes_to_the_bit(tmp_path):
 
 
 def test_only_drawn_sets_are_endless():
-    with pytest.raises(UserError, match="fresh: digits has no more images than it has; those of shapes, shapes-centred"):
+    with pytest.raises(UserError, match="fresh: digits has no more images than it has; those of shapes, shapes-cent"):
         make_run(**{**FIELDS, "dataset": "digits"}, epochs=1)
     with pytest.raises(UserError, match="data_seed=1 has no effect without fresh"):
         make_run(**{**FIELDS, "fresh": False}, data_seed=1, epochs=1)

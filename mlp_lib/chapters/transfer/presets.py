@@ -125,9 +125,9 @@ PRESETS = {
         target="cifar10",
         models=("B-6/Wi-128", "CNN-8", "S-6/Wi-256", "B-6/Wi-64", "B-6/Wi-256", "ViT-64x2/8"),
         upstream_sizes=(5000, 15_000, None),
-        target_sizes=(1000, 5000, 20_000, 45_000),
+        target_sizes=(1000, 5000, 20_000),
         judged_size=5000,
-        upstream_steps=7000,
+        upstream_steps=5000,
         target_steps=1000,
     ),
     "gpu": Preset(
