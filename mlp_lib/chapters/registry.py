@@ -10,6 +10,7 @@ from mlp_lib.chapters.permutation.study import STUDY as PERMUTATION
 from mlp_lib.chapters.rule import Rule
 from mlp_lib.chapters.settings.study import STUDY as SETTINGS
 from mlp_lib.chapters.study import Study
+from mlp_lib.chapters.symmetry.study import STUDY as SYMMETRY
 from mlp_lib.chapters.transfer.study import STUDY as TRANSFER
 from mlp_lib.errors import UserError
 
@@ -24,6 +25,7 @@ STUDIES: dict[str, Study] = {
         BATCH_SIZE,
         LAWS,
         ALLOCATION,
+        SYMMETRY,
         TRANSFER,
     )
 }

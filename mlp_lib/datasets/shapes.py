@@ -63,8 +63,9 @@ class Stock(NamedTuple):
 
 SETS = {
     "shapes": Stock(5000, 1000, Factors()),
-    # Where objects lie is all that sets these two apart. At 0.45 the largest disc (0.46) still lies in the picture.
+    # Where objects lie is all that sets these apart. At 0.45 the largest disc (0.46) still lies in the picture.
     "shapes-centred": Stock(15_000, 5000, Factors(position=False)),
+    "shapes-near": Stock(15_000, 5000, Factors()),
     "shapes-moved": Stock(15_000, 5000, Factors(position=(-0.45, 0.45))),
 }
 
