@@ -215,26 +215,10 @@ def probe_difference(results: Results, reader: str = "probe_"):
 
 
 def table_of_choices(results: Results) -> pd.DataFrame:
-    """How each learning rate was chosen: validation top-1 at every rate that was tried, and what speaks against the
-    choice (`Choice.flags`)."""
-    rows = []
-    for stage, chosen in (("upstream", results.upstream_choices), ("target", results.choices)):
-        for (model, start), choice in chosen.items():
-            tried = [
-                f"{lr:.3g}: {value:.1f}" if status in FINISHED else f"{lr:.3g}: {status}"
-                for lr, value, status in zip(*(choice.grid[c] for c in ("lr", "val_top1", "status")), strict=True)
-            ]
-            rows.append(
-                {
-                    "training": stage,
-                    "model": model,
-                    "start": start,
-                    "rate: validation top-1 %": ", ".join(tried),
-                    "chosen": f"{choice.lr:.3g}" if choice.final else "open",
-                    "flags": "; ".join(choice.flags) or "none",
-                }
-            )
-    return pd.DataFrame(rows)
+    """How each learning rate was chosen (`plots.tables.table_of_rates`): of the pre-trainings, then on the target."""
+    stages = {"upstream": results.upstream_choices, "target": results.choices}
+    choices = {(stage, *side): choice for stage, chosen in stages.items() for side, choice in chosen.items()}
+    return tables.table_of_rates(choices, ("training", "model", "start"))
 
 
 def _judged_model(results: Results) -> str:
