@@ -158,6 +158,9 @@ def test_tables_say_what_the_records_say(results):
     assert figures.probe_difference(results).mean == pytest.approx(5.0)
     starts = figures.table_of_starts(results).set_index(["model", "start"])["minus from scratch, for as long"]
     assert starts["B-6/Wi-128", AUGMENTED].startswith("6.0 ") and starts["CNN-8", LONG] == ""
+    gaps = figures.table_of_gaps(results).set_index("model")
+    assert gaps.loc["CNN-8", "closed by pre-training"].startswith("0.0 ")  # all models gain alike in these records
+    assert figures.gap(results, LONG).mean == pytest.approx(0.0) and "B-6/Wi-64" not in gaps.index
     assert len(figures.table_of_choices(results)) == len(results.choices) + len(results.upstream_choices)
 
 

@@ -16,7 +16,7 @@ from mlp_lib.plots.style import FAMILY_COLOURS, WIDTH, plain_log_axis, say_not_r
 from mlp_lib.records.frames import by_seed, curves, measures_of
 from mlp_lib.records.record import FINISHED
 from mlp_lib.stats.equivalent_examples import Equivalent, equivalent_examples
-from mlp_lib.stats.intervals import paired_difference, t_interval
+from mlp_lib.stats.intervals import Estimate, paired_difference, t_interval
 
 # A start is told by colour and by mark: filled after pre-training, hollow from scratch.
 LOOKS = {
@@ -150,6 +150,32 @@ def table_of_starts(results: Results) -> pd.DataFrame:
                 }
             )
     return pd.DataFrame(rows)
+
+
+def gap(results: Results, start: str, family: str = "CNN") -> Estimate:
+    """What the first model of a family is better by than the judged B-MLP after the same start, in points of test
+    top-1, paired by seed."""
+    frame = _at_judged_size(results)
+    models = frame.loc[frame["family"] == family, "model"]
+    other = models.iloc[0] if len(models) else ""
+    sides = (by_seed(frame, model=model, start=start) for model in (other, _judged_model(results)))
+    return paired_difference(*sides)
+
+
+def table_of_gaps(results: Results) -> pd.DataFrame:
+    """`gap` of every other family, from scratch for as long as both and after pre-training, and how much of it is
+    closed (the first minus the second, paired by seed)."""
+    frame, rows = _at_judged_size(results), []
+    mlp = _judged_model(results)
+    for model in frame["model"].unique():
+        own, judged_rows = frame[frame["model"] == model], frame[frame["model"] == mlp]
+        if model == mlp or own["family"].iloc[0] == judged_rows["family"].iloc[0]:
+            continue
+        ahead = {start: by_seed(own, start=start) - by_seed(judged_rows, start=start) for start in (LONG, AUGMENTED)}
+        texts = {start: t_interval(difference.dropna()).text() for start, difference in ahead.items()}
+        closed = t_interval((ahead[LONG] - ahead[AUGMENTED]).dropna()).text()
+        rows.append({"model": model, **texts, "closed by pre-training": closed})
+    return pd.DataFrame(rows) if rows else pd.DataFrame({"model": ["no other family"]})
 
 
 def table_of_sizes(results: Results) -> pd.DataFrame:
