@@ -150,6 +150,18 @@ def _untrained(ensure: Ensure) -> Ensure:
     return lambda runs, train=True, measures=None: ensure(runs, train=False)
 
 
+def _of_judged(results: Results) -> list[Choice]:
+    """The choices behind the judged model's chains and its trainings from scratch."""
+    model = results.frame.loc[results.frame["judged"], "model"].iloc[0]
+    chosen = (*results.upstream_choices.items(), *results.choices.items())
+    return [choice for (name, _), choice in chosen if name == model]
+
+
+def _of_none(results: Results) -> list[Choice]:
+    """What the study sets, not what it finds."""
+    return []
+
+
 STUDY = Study(
     name="rq5-transfer",
     title="Transfer: pre-training and fine-tuning against training from scratch",
@@ -170,4 +182,9 @@ STUDY = Study(
     ),
     collect=collect,
     rules=RULES,
+    first_screen={
+        **{f"transfer-{name}": _of_none for name in ("images", "target", "upstream")},
+        **dict.fromkeys(("transfer-gain", "transfer-claim-8", "transfer-robustness-8"), _of_judged),
+        **dict.fromkeys(("transfer-short", "transfer-claim-9", "transfer-robustness-9"), _of_judged),
+    },
 )
