@@ -71,8 +71,8 @@ PRESETS = {
         epochs=3,
         repeated=(100,),
         batch_size=50,
-        mlp_lrs=(1e-3, 3e-3),
-        control_lrs=(3e-3, 1e-2),
+        mlp_lrs=(1e-3,),
+        control_lrs=(1e-2,),
     ),
     "laptop": Preset(SETS, ("B-6/Wi-128", "CNN-8"), 1000, 100, (500, 1500, 5000)),
     "overnight": Preset(

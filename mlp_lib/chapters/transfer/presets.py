@@ -19,7 +19,10 @@ PRE_TRAINED = (AUGMENTED, PLAIN)
 FINE_TUNING = dict(
     optimizer="sgd", momentum=0.9, body_share=0.1, weight_decay=1e-4, clip=1.0, crop_scale=0.4, crop_ratio=1.0
 )
-FINE_TUNING_LRS = (0.01, 0.03, 0.1)
+
+
+def _middle(rates: tuple[float, ...]) -> float:
+    return rates[len(rates) // 2]
 
 
 @dataclass(frozen=True)
@@ -29,8 +32,8 @@ class Preset:
     `models`: the first is the B-MLP that the rules judge, with every start; of the others those with augmentation.
     `upstream_sizes`, `target_sizes`: numbers of images; None is all but the tenth that is held out. Rates are chosen,
     and the rules judge, at the last of the first and at `judged_size` of the second. Every training takes
-    `upstream_steps` or `target_steps`, whatever the number of images. `mlp_lrs`, `control_lrs`: LION's rates that are
-    tried.
+    `upstream_steps` or `target_steps`, whatever the number of images. The rates that are tried are LION's, of MLPs and
+    of the others, and SGD's of the head.
     """
 
     upstream: str
@@ -46,14 +49,17 @@ class Preset:
     resolution: int | None = None
     mlp_lrs: tuple[float, ...] = (1e-4, 3e-4, 1e-3)
     control_lrs: tuple[float, ...] = (3e-4, 1e-3, 3e-3)
+    fine_tuning_lrs: tuple[float, ...] = (0.01, 0.03, 0.1)
 
     @property
     def judged(self) -> str:
         """The model that the rules judge."""
         return self.models[0]
 
-    def rates(self, model: str) -> tuple[float, ...]:
-        """LION's learning rates that are tried for a model."""
+    def rates(self, model: str, start: str = LONG) -> tuple[float, ...]:
+        """The learning rates that are tried for a model after a start; LION's unless it was pre-trained."""
+        if start in PRE_TRAINED:
+            return self.fine_tuning_lrs
         return self.mlp_lrs if parse(model).is_mlp else self.control_lrs
 
     def upstream_run(self, model: str, augmented: bool, images: int | None) -> Run:
@@ -73,13 +79,12 @@ class Preset:
             steps=self.target_steps,
             batch_size=self.batch_size,
             augment=augment_for(self.target, "flip+crop"),
-            lr=FINE_TUNING_LRS[1],
+            lr=_middle(self.fine_tuning_lrs),
             init={"run": parent, "transform": "new_head"},
             **FINE_TUNING,
         )
 
     def _lion(self, model: str, dataset: str, images: int | None, steps: int, augmented: bool) -> Run:
-        rates = self.rates(model)
         return make_run(
             model=model,
             dataset=dataset,
@@ -88,7 +93,7 @@ class Preset:
             steps=steps,
             batch_size=self.batch_size,
             augment=augment_for(dataset, PAPER_AUGMENT) if augmented else "none",
-            lr=rates[len(rates) // 2],
+            lr=_middle(self.rates(model)),
         )
 
     def starts(self, model: str) -> tuple[str, ...]:
@@ -107,8 +112,9 @@ PRESETS = {
         upstream_steps=24,
         target_steps=8,
         batch_size=50,
-        mlp_lrs=(3e-4, 1e-3),
-        control_lrs=(1e-3, 3e-3),
+        mlp_lrs=(1e-3,),
+        control_lrs=(3e-3,),
+        fine_tuning_lrs=(0.03,),
     ),
     "laptop": Preset(
         upstream="cifar100",

@@ -14,7 +14,6 @@ from mlp_lib.chapters.parameters import TUNING_SEEDS, parameters_of
 from mlp_lib.chapters.study import Study
 from mlp_lib.chapters.transfer.presets import (
     AUGMENTED,
-    FINE_TUNING_LRS,
     PRE_TRAINED,
     PRESETS,
     SCRATCH_PLAIN,
@@ -88,9 +87,8 @@ def _of_model(model: str, preset: Preset, ensure: Ensure) -> tuple[pd.DataFrame,
     ready = all(choice.final for choice in before.values())
 
     sides = {start: _target(preset, model, start, preset.judged_size, parents, 0) for start in starts}
-    rates = {start: FINE_TUNING_LRS if start in PRE_TRAINED else preset.rates(model) for start in starts}
     read = ensure if ready else _untrained(ensure)
-    choices = choose_lrs(sides, rates, read)
+    choices = choose_lrs(sides, {start: preset.rates(model, start) for start in starts}, read)
     ready = ready and all(choice.final for choice in choices.values())
 
     judged = model == preset.judged
