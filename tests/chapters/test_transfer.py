@@ -133,6 +133,15 @@ def test_the_rules_on_worked_frames(gains, eight, nine):
     assert claims.judge(8, frame[frame["seed"] < 2]).verdict == "inconclusive at this scale"
 
 
+def test_the_scale_of_a_verdict_is_that_of_what_its_rule_compares(results):
+    for number in (8, 9):
+        verdict = claims.judge(number, results.frame)
+        assert "5,000 training images" in verdict.scale and "B-6/Wi-128" in verdict.scale
+        assert "CNN" not in verdict.scale and "20,000" not in verdict.scale
+        rows = results.frame[results.frame["judged"]]
+        assert claims.judge(number, rows).parts == verdict.parts
+
+
 def test_checks_repeat_the_comparison_elsewhere(results):
     found = checks_of_gain(Shown(results))
     assert found["against as many steps on the target alone"].mean == pytest.approx(9.0)
