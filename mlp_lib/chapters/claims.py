@@ -257,7 +257,7 @@ def overview(verdicts: list[Verdict]) -> pd.DataFrame:
                 "text": c.text,
                 "the paper's": f"{c.paper_number} ({MARKS[c.mark]})" if c.mark else c.paper_number,
                 "comparison": verdict.comparison if tested else "",
-                "ours": ours.text() if tested else "",
+                "ours": ours.text(c.judged_by.digits) if tested else "",
                 "unit": c.unit if tested else "",
                 "verdict": verdict.verdict,
                 "robustness": verdict.robustness,
@@ -287,7 +287,7 @@ def table_of_verdicts(verdicts: Sequence[Verdict]) -> pd.DataFrame:
     def row(v: Verdict) -> dict[str, str]:
         rule = v.rule
         name = f"{rule.name}: " if rule and rule.name else ""
-        parts = "<br>".join(f"{part}: {e.text()}" for part, e in v.parts.items())
+        parts = _in_lines(v)
         return {
             "claim": f"{v.claim}. {claim(v.claim).text}",
             "rule": f"{name}{rule.words}" if rule else "",
@@ -298,6 +298,12 @@ def table_of_verdicts(verdicts: Sequence[Verdict]) -> pd.DataFrame:
     return pd.DataFrame(row(one) for v in verdicts for one in (v, v.companion) if one)
 
 
+def _in_lines(verdict: Verdict) -> str:
+    """A verdict's comparisons, a line each, with as many digits as its rule asks for."""
+    digits = verdict.rule.digits if verdict.rule else 1
+    return "<br>".join(f"{name}: {part.text(digits)}" for name, part in verdict.parts.items())
+
+
 def table_of_checks(verdict: Verdict) -> pd.DataFrame:
     """The checks of a verdict's rule, a row each: the estimate, and whether it speaks for the claim, against it, or for
     neither; empty where the rule declares none."""
@@ -306,7 +312,7 @@ def table_of_checks(verdict: Verdict) -> pd.DataFrame:
         [
             {
                 "check": name,
-                f"{verdict.rule.unit} [95%]": check.text(),
+                f"{verdict.rule.unit} [95%]": check.text(verdict.rule.digits),
                 "speaks": sides[sign(check)] if check.interval else "",
             }
             for name, check in verdict.checks.items()
@@ -320,7 +326,7 @@ def table_of_verdicts_by_preset(verdicts: Mapping[str, Verdict]) -> pd.DataFrame
         {
             "preset": preset,
             "scale": v.scale,
-            f"comparison, {claim(v.claim).unit} [95%]": "<br>".join(f"{n}: {e.text()}" for n, e in v.parts.items()),
+            f"comparison, {claim(v.claim).unit} [95%]": _in_lines(v),
             "verdict": ", ".join(filter(None, (v.verdict, v.beside))),
         }
         for preset, v in verdicts.items()

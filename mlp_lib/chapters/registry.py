@@ -11,6 +11,8 @@ from mlp_lib.chapters.permutation.study import STUDY as PERMUTATION
 from mlp_lib.chapters.rule import Rule
 from mlp_lib.chapters.settings.study import STUDY as SETTINGS
 from mlp_lib.chapters.study import Study
+from mlp_lib.chapters.symmetry.study import STUDY as SYMMETRY
+from mlp_lib.chapters.transfer.study import STUDY as TRANSFER
 from mlp_lib.errors import UserError
 
 STUDIES: dict[str, Study] = {
@@ -25,6 +27,8 @@ STUDIES: dict[str, Study] = {
         BATCH_SIZE,
         LAWS,
         ALLOCATION,
+        SYMMETRY,
+        TRANSFER,
     )
 }
 RULES: dict[int, Rule] = {number: rule for study in STUDIES.values() for number, rule in study.rules.items()}

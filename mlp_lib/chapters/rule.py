@@ -45,6 +45,7 @@ class Rule:
     high: float = float("inf")
     bounds: Mapping[str, tuple[float, float]] = field(default_factory=dict)  # but for the parts that have their own
     unit: str = POINTS
+    digits: int = 1  # after the point, of estimates in tables
     min_seeds: Mapping[str, int] = field(default_factory=dict)  # for the parts that ask for more than MIN_SEEDS
     rows: Callable[[pd.DataFrame], pd.DataFrame] = lambda frame: frame  # what the parts compare: the scale is theirs
     at_least: Mapping[str, str] = field(default_factory=dict)  # the parts that are lower bounds, and why

@@ -1,6 +1,7 @@
 """The command `laws`: what the scaling laws say of a CSV file of runs."""
 
 import json
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -16,6 +17,7 @@ def laws(
     columns: Annotated[
         str, typer.Option(help="its columns of parameters, examples and loss, in this order")
     ] = "params,examples,loss",
+    group: Annotated[str | None, typer.Option(help="a column; runs of each of its values are fitted apart")] = None,
     budget: Annotated[float | None, typer.Option(help="compute to recommend a model and data size for")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON object instead of tables")] = False,
     plot: Annotated[Path | None, typer.Option(help="write the figure there, by suffix: .png, .pdf, .svg")] = None,
@@ -26,14 +28,31 @@ def laws(
 ) -> None:
     """Fit L = E + A/params^alpha + B/examples^beta to a CSV file of runs; say how to divide a compute budget."""
     from mlp_lib.stats.laws.report import as_text, report
-    from mlp_lib.stats.laws.table import read_csv
+    from mlp_lib.stats.laws.table import groups, read_csv
 
     names = columns.split(",")
     frame = read_csv(csv)
-    answer = report(frame, names, budget, flops_per=flops_per, draws=draws)
-    if plot is not None:
-        _draw(frame, names, flops_per, answer, plot)
-    typer.echo(json.dumps(answer, allow_nan=False) if as_json else as_text(answer))
+    answers = {}
+    for name, part in groups(frame, group).items() if group else [("", frame)]:
+        try:
+            answers[name] = report(part, names, budget, flops_per=flops_per, draws=draws)
+        except UserError as error:
+            raise UserError(f"{group} {name}: {error}" if group else str(error)) from None
+        if plot is not None:
+            path = plot.with_name(f"{plot.stem}-{_in_a_file_name(name)}{plot.suffix}") if group else plot
+            _draw(part, names, flops_per, answers[name], path)
+    if as_json:
+        typer.echo(json.dumps({"groups": answers} if group else answers[""], allow_nan=False))
+    else:
+        blocks = (
+            f"{group} {name}\n\n{as_text(answer)}" if group else as_text(answer) for name, answer in answers.items()
+        )
+        typer.echo("\n\n".join(blocks))
+
+
+def _in_a_file_name(text: str) -> str:
+    """The text with what a file's name may not have on some system replaced."""
+    return re.sub(r"[^\w.+-]+", "_", text)
 
 
 def _draw(frame, names: list[str], flops_per: float, answer: dict, path: Path) -> None:

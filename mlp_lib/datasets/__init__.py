@@ -14,9 +14,12 @@ from mlp_lib.datasets.sets import (
     resolved,
     train_count,
 )
+from mlp_lib.datasets.shapes import SETS as DRAWN
+from mlp_lib.datasets.shapes import fresh
 from mlp_lib.datasets.splits import split_indices
 
 __all__ = [
+    "DRAWN",
     "FACTS",
     "Facts",
     "ImageSet",
@@ -25,6 +28,7 @@ __all__ = [
     "data_root",
     "facts",
     "fetch",
+    "fresh",
     "load",
     "pixel_permutation",
     "resize",

@@ -72,7 +72,9 @@ def _digits(name: str, root: Path) -> Arrays:
 
 
 def _shapes(name: str, root: Path) -> Arrays:
-    train, test = shapes.render(5000, seed=0), shapes.render(1000, seed=1)
+    stock = shapes.SETS[name]
+    train = shapes.render(stock.train, seed=0, factors=stock.factors)
+    test = shapes.render(stock.test, seed=1, factors=stock.factors)
     return Arrays(train.images, train.labels, test.images, test.labels, tuple(shapes.CLASSES))
 
 
@@ -293,7 +295,7 @@ def _number(name: str) -> int:
 
 _READERS: dict[str, Callable[[str, Path], Arrays]] = {
     "digits": _digits,
-    "shapes": _shapes,
+    **dict.fromkeys(shapes.SETS, _shapes),
     "cifar10": _cifar,
     "cifar100": _cifar,
     "fashion-mnist": _fashion_mnist,

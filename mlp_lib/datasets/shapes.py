@@ -53,10 +53,35 @@ USUAL = Factors(
 CANONICAL = dict(position=0.0, scale=0.42, rotation=0.0, colour=0.08, texture=0.0, clutter=0, noise=0.0)
 
 
+class Stock(NamedTuple):
+    """A set of the catalogue: so many training images of the stream 0 and test images of the stream 1."""
+
+    train: int
+    test: int
+    factors: Factors
+
+
+SETS = {
+    "shapes": Stock(5000, 1000, Factors()),
+    # Where objects lie is all that sets these apart. At 0.45 the largest disc (0.46) still lies in the picture.
+    "shapes-centred": Stock(15_000, 5000, Factors(position=False)),
+    "shapes-near": Stock(15_000, 5000, Factors()),
+    "shapes-moved": Stock(15_000, 5000, Factors(position=(-0.45, 0.45))),
+}
+
+
 class Rendered(NamedTuple):
     images: np.ndarray  # (n, 3, r, r) uint8
     labels: np.ndarray  # (n,) int64, index into CLASSES
     factors: dict[str, np.ndarray]  # name -> (n,): the true values, see `sample`
+
+
+def fresh(name: str, count: int, seed: int, start: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Images (n, 3, 32, 32) uint8 and labels (n,) of a set of the catalogue that are not in it: examples start ..
+    start + count - 1 of a stream of their own, which `seed` names."""
+    beyond = 2 + seed  # 0 and 1 are the streams of the set's own parts
+    drawn = render(count, beyond, SETS[name].factors, start=start)
+    return drawn.images, drawn.labels
 
 
 # Signed distance to each shape, negative inside, at points u (right) and v (up) of its own frame. Exact near the edge,

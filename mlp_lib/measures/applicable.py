@@ -4,6 +4,14 @@ from mlp_lib import datasets
 from mlp_lib.records import architectures
 from mlp_lib.records.run import Run
 
+TARGETS = ("digits", "cifar10", "cifar100")  # data sets on which features are read
+READERS = ("probe", "trained_probe", "low_shot")  # measures that read features, by the beginning of their names
+
+
+def target_of(name: str) -> str | None:
+    """The data set on which a measure reads features; None of a measure that does not."""
+    return next((name.removeprefix(f"{reader}_") for reader in READERS if name.startswith(f"{reader}_")), None)
+
 
 def obstacle(name: str, run: Run) -> str | None:
     """Why this measure cannot be taken of this run, or of any like it: one line. None where it can be."""
@@ -12,8 +20,7 @@ def obstacle(name: str, run: Run) -> str | None:
             return f"{name} looks at the embedding of an MLP, and {run.model} starts with a convolution"
         if name != "first_layer" and run.init is not None:
             return f"{name} looks at random weights, and run {run.key} starts from another run's weights"
-    if name.startswith("probe_"):
-        target = name.removeprefix("probe_")
+    if target := target_of(name):
         own, others = datasets.facts(run.dataset).channels, datasets.facts(target).channels
         if own != others:
             return f"{name}: a model of {run.dataset} sees {own} channels, and {target} has {others}"

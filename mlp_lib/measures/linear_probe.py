@@ -13,11 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mlp_lib.datasets import facts
 from mlp_lib.errors import NotMeasurable, UserError
-from mlp_lib.records.run import make_run
-from mlp_lib.training import loaders
-from mlp_lib.training.loaders import Data, Split
+from mlp_lib.measures.features import features_on
+from mlp_lib.training.loaders import Data
 
 STRENGTHS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5)  # from smooth to free: each fit starts where the one before it ended
 MAX_ITERATIONS = 500
@@ -43,14 +41,6 @@ class Probe(NamedTuple):
     val_top1: float
     test_top1: float
     converged: bool
-
-
-@torch.inference_mode()
-def features_of(model: nn.Module, data: Data, split: Split) -> Tensor:
-    """What the head sees of every image of a split, in order and in fp32: (N, m)."""
-    model.eval()
-    batches = [model.features(images).float() for images, _ in loaders.plain_batches(data, split)]
-    return torch.cat(batches)
 
 
 def fit_logistic(features: Tensor, labels: Tensor, num_classes: int, strength: float, start: Fit | None = None) -> Fit:
@@ -158,26 +148,8 @@ def _accuracy(fit: Fit, features: Tensor, labels: Tensor) -> float:
 
 
 def linear_probe(model: nn.Module, run, data: Data, target: str) -> dict[str, Any]:
-    """Probe `run`'s trained model on the data set `target`: all of its training part but a tenth, which chooses.
-
-    `data` is the run's own, and says where to compute. The target's images come as the model saw its own: at its
-    resolution, in its order of pixels, normalised by the target's own statistics. Raises UserError where the target's
-    channels are not the model's.
-    """
-    own, others = facts(run.dataset).channels, facts(target).channels
-    if own != others:
-        raise UserError(f"a model of {run.dataset} sees {own} channels, and {target} has {others}; probe another set")
-    seen = make_run(
-        model=run.model,
-        **{k: v for k, v in run.model_options.items() if v is not None},
-        dataset=target,
-        resolution=run.pixels,
-        permute_seed=run.permute_seed,
-        batch_size=2,
-        steps=1,
-    )
-    read = loaders.load_data(seen, data.mean.device)
-    parts = [(features_of(model, read, split), split.labels) for split in (read.train, read.val, read.test)]
-    if read.mean.is_mps:  # which knows no eigenvectors
-        parts = [(features.cpu(), labels.cpu()) for features, labels in parts]
-    return {**probe(*parts, read.num_classes)._asdict(), "target": target, "images": len(read.train.labels)}
+    """Probe `run`'s trained model on the data set `target` (`features.features_on`): all of its training part but a
+    tenth, which chooses the penalty."""
+    features = features_on(model, run, data, target)
+    found = probe(*features)
+    return {**found._asdict(), "target": target, "images": len(features.train.labels)}

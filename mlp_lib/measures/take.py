@@ -13,10 +13,13 @@ from torch import nn
 
 from mlp_lib import datasets
 from mlp_lib.errors import NotMeasurable, UserError
-from mlp_lib.measures.applicable import obstacle
+from mlp_lib.measures.applicable import TARGETS, obstacle, target_of
 from mlp_lib.measures.first_layer import first_layer, first_layer_change, first_layer_initial, first_layer_spread
 from mlp_lib.measures.linear_probe import linear_probe
+from mlp_lib.measures.low_shot import low_shot
 from mlp_lib.measures.sharpness import gradient_noise, sharpness
+from mlp_lib.measures.test_crops import test_crops
+from mlp_lib.measures.trained_probe import trained_probe
 from mlp_lib.measures.translation import translated
 from mlp_lib.output import say
 from mlp_lib.training.loaders import Data
@@ -27,9 +30,14 @@ MEASURES: dict[str, Callable[[nn.Module, Any, Data], dict[str, Any]]] = {
     "first_layer_spread": first_layer_spread,
     "first_layer_change": first_layer_change,
     "translated": translated,
+    "test_crops": test_crops,
     "sharpness": sharpness,
     "gradient_noise": gradient_noise,
-    **{f"probe_{target}": partial(linear_probe, target=target) for target in ("digits", "cifar10", "cifar100")},
+    **{
+        f"{kind}_{target}": partial(read, target=target)
+        for kind, read in (("probe", linear_probe), ("trained_probe", trained_probe), ("low_shot", low_shot))
+        for target in TARGETS
+    },
 }
 
 
@@ -47,8 +55,8 @@ def check(names: tuple[str, ...], run) -> None:
     for name in names:
         if reason := obstacle(name, run):
             raise UserError(f"{reason}; leave this measure out")
-        if name.startswith("probe_"):
-            datasets.load(name.removeprefix("probe_"))
+        if target := target_of(name):
+            datasets.load(target)
 
 
 def measure(names: tuple[str, ...], model: nn.Module, run, data: Data) -> dict[str, dict[str, Any]]:

@@ -10,7 +10,14 @@ from mlp_lib.plots.curves import (
     training_length,
 )
 from mlp_lib.plots.style import FAMILY_COLOURS, WIDTH, image_grid, shown, use_style
-from mlp_lib.plots.tables import equal_precision, table_of_cells, table_of_choices, table_of_plan, table_of_precision
+from mlp_lib.plots.tables import (
+    equal_precision,
+    table_of_cells,
+    table_of_choices,
+    table_of_plan,
+    table_of_precision,
+    table_of_rates,
+)
 
 __all__ = [
     "FAMILY_COLOURS",
@@ -24,6 +31,7 @@ __all__ = [
     "table_of_choices",
     "table_of_plan",
     "table_of_precision",
+    "table_of_rates",
     "train_test_gap",
     "training_length",
     "use_style",

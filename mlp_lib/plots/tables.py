@@ -1,9 +1,11 @@
 """Tables of cells, choices, plans and verdicts, from frames of records."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 
+from mlp_lib.records.record import FINISHED
 from mlp_lib.stats.intervals import NOTHING, Equivalence, Estimate, paired_difference, paired_equivalence, t_interval
 
 
@@ -141,6 +143,27 @@ def table_of_choices(cells: Sequence) -> pd.DataFrame:
     table = pd.DataFrame(rows)
     lrs = sorted((c for c in table if c not in ("model", "augmentation", "chosen", "flags")), key=float)
     return table[["model", "augmentation", *lrs, "chosen", "flags"]].fillna("")
+
+
+def table_of_rates(choices: Mapping[tuple[str, ...], Any], columns: Sequence[str]) -> pd.DataFrame:
+    """How learning rates were chosen, a row each `chapters.tuning.Choice`: `columns` name the parts of the keys, then
+    validation top-1 at every rate that was tried (mean of seeds), the choice, and what speaks against it
+    (`Choice.flags`)."""
+    rows = []
+    for key, choice in choices.items():
+        tried = (
+            f"{lr:.3g}: {value:.1f}" if status in FINISHED else f"{lr:.3g}: {status}"
+            for lr, value, status in zip(*(choice.grid[c] for c in ("lr", "val_top1", "status")), strict=True)
+        )
+        rows.append(
+            {
+                **dict(zip(columns, key, strict=True)),
+                "rate: validation top-1 %": ", ".join(tried),
+                "chosen": f"{choice.lr:.3g}" if choice.final else "open",
+                "flags": "; ".join(choice.flags) or "none",
+            }
+        )
+    return pd.DataFrame(rows)
 
 
 def table_of_plan(plan) -> pd.DataFrame:

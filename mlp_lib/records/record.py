@@ -14,6 +14,11 @@ from mlp_lib.paths import whats_wrong
 from mlp_lib.records.run import Run
 
 FINISHED = ("ok", "diverged")  # statuses of runs that ended; "failed" ones are retried
+LATER_FIELDS = {
+    "body_share": 1.0,
+    "fresh": False,
+    "data_seed": 0,
+}  # of a run, by default: records from before lack them
 CANNOT_RUN = "cannot run"  # in a frame, of a run without a record: what it starts from diverged
 
 
@@ -59,8 +64,11 @@ class Record(BaseModel):
         return Run.model_validate(value, context={"stored": True}) if isinstance(value, dict) else value
 
     def to_json(self) -> str:
-        alone = {"together"} if self.together == 1 else set()  # as it was before there was such a field
-        return json.dumps(self.model_dump(exclude=alone), indent=1, sort_keys=True) + "\n"
+        # Fields that came later are left out at their defaults: records from before them keep their bytes and names.
+        later: dict[str, Any] = {"together": True} if self.together == 1 else {}
+        if unset := {name for name, default in LATER_FIELDS.items() if getattr(self.run, name) == default}:
+            later["run"] = unset
+        return json.dumps(self.model_dump(exclude=later), indent=1, sort_keys=True) + "\n"
 
     @property
     def filename(self) -> str:

@@ -13,7 +13,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
 
-from mlp_lib.datasets import FACTS, canonical_name, facts, train_count
+from mlp_lib.datasets import DRAWN, FACTS, canonical_name, facts, train_count
 from mlp_lib.datasets.names import is_user_set
 from mlp_lib.errors import UserError
 from mlp_lib.records import architectures
@@ -56,10 +56,12 @@ class Run(_Frozen):
     dropout: float = Field(0.0, ge=0, lt=1, description="inside each MLP block")
 
     dataset: str = Field(
-        description="digits, shapes, cifar10, cifar100, fashion-mnist, stl10, tinyimagenet; or a set of your own under "
-        "the data root: npz:NAME, or folder:NAME[@PIXELS]"
+        description="digits, shapes, shapes-centred, shapes-near, shapes-moved, cifar10, cifar100, fashion-mnist, "
+        "stl10, tinyimagenet; or a set of your own under the data root: npz:NAME, or folder:NAME[@PIXELS]"
     )
     subset: int | None = Field(None, ge=1, description="training examples, class-proportional; all when absent")
+    fresh: bool = Field(False, description="drawn sets only: new images every epoch, none twice")
+    data_seed: int = Field(0, ge=0, lt=2**63, description="fresh only: of the images, apart from that of the model")
     split: Literal["holdout", "all"] = Field("holdout", description="hold a fixed tenth of train out, or use it all")
     resolution: int | None = Field(None, ge=4, le=512, description="pixels a side; the data set's own when absent")
     permute_seed: int | None = Field(None, ge=0, lt=2**63, description="one permutation of all pixels")
@@ -72,6 +74,7 @@ class Run(_Frozen):
 
     optimizer: Literal["lion", "sgd", "adamw"] = Field("lion", description="update rule")
     lr: float = Field(5e-5, gt=0, description="peak learning rate")
+    body_share: float = Field(1.0, ge=0, description="fine-tuning: lr of all but the head, as a share of lr")
     weight_decay: float = Field(0.0, ge=0, description="decoupled for lion and adamw, L2 for sgd")
     momentum: float = Field(0.9, ge=0, lt=1, description="sgd only")
     beta1: float | None = Field(None, ge=0, lt=1, description="lion (0.9) and adamw (0.9) only")
@@ -113,6 +116,8 @@ class Run(_Frozen):
         parts = self.augment.split("+")
         for field, part in {"crop_scale": "crop", "crop_ratio": "crop", "pad": "pad", "mixup_alpha": "mixup"}.items():
             self._only_with(field, part in parts, f"{part!r} in augment")
+        self._only_with("data_seed", self.fresh, "fresh")
+        self._only_with("body_share", self.init is not None, "init: a body that starts from random weights")
         self._only_with("momentum", self.optimizer == "sgd", "optimizer=sgd")
         self._only_with("beta1", self.optimizer != "sgd", "optimizer lion or adamw")
         self._only_with("beta2", self.optimizer != "sgd", "optimizer lion or adamw")
@@ -134,6 +139,10 @@ class Run(_Frozen):
 
     def _check_against_data(self, arch: architectures.Architecture) -> None:
         architectures.check_resolution(arch, self.pixels)
+        if self.fresh and self.dataset not in DRAWN:
+            raise UserError(
+                f"fresh: {self.dataset} has no more images than it has; those of {', '.join(DRAWN)} are drawn"
+            )
         count = train_count(self.dataset, self.split, self.subset)
         self._same_as_absent("resolution", facts(self.dataset).resolution)
         self._same_as_absent("subset", train_count(self.dataset, self.split, None))
@@ -146,6 +155,13 @@ class Run(_Frozen):
             raise UserError(f"pad={self.pad}: crops would miss the image; take at most its {self.pixels} pixels")
         if self.warmup_steps > self.total_steps:
             raise UserError(f"warmup_steps={self.warmup_steps} is longer than the training ({self.total_steps} steps)")
+        if self.init:
+            own, parents = facts(self.dataset).channels, facts(self.init.run.dataset).channels
+            if own != parents:
+                raise UserError(
+                    f"init: a network of {self.init.run.dataset} sees {parents} channels, and {self.dataset} has "
+                    f"{own}; start from another"
+                )
         if self.init and self.init.epoch is not None:
             last = self.init.run.total_steps // self.init.run.steps_per_epoch
             if self.init.epoch > last:

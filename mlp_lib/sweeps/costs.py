@@ -121,7 +121,7 @@ def _step_seconds(run: Run, how) -> float:
     best = float("inf")
     for precision in ("fp32", "bf16") if how.precision == "auto" else (how.precision,):
         model = copy.deepcopy(original)
-        optimizer = optim.make_optimizer(run, model.parameters())
+        optimizer = optim.make_optimizer(run, optim.parameters_of(run, model))
 
         def step(model=model, optimizer=optimizer, precision=precision) -> None:
             batch_gradient(model, batch, 1, precision)

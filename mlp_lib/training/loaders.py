@@ -65,7 +65,21 @@ def load_data(run, device: torch.device | str = "cpu", root=None) -> Data:
     check_fits(size, f"{run.dataset} at {run.pixels} pixels", "take a lower resolution")
     check_fits(12 * run.batch_size * numbers, f"a batch of {run.batch_size}", "take a smaller batch_size")
     reads = (run.dataset, run.split, run.subset, run.pixels, run.permute_seed)
-    return _load_data(*reads, torch.device(device), datasets.resolved(root))
+    stock = _load_data(*reads, torch.device(device), datasets.resolved(root))
+    return stock._replace(train=fresh_split(run, stock, 0)) if run.fresh else stock
+
+
+@lru_cache(maxsize=1)
+def _fresh(dataset: str, count: int, data_seed: int, epoch: int, pixels: int, device: torch.device) -> Split:
+    images, labels = datasets.fresh(dataset, count, data_seed, start=epoch * count)
+    images = torch.from_numpy(np.ascontiguousarray(datasets.resize(images, pixels)))
+    return Split(images.to(device), torch.from_numpy(labels).to(device))
+
+
+def fresh_split(run, data: Data, epoch: int) -> Split:
+    """The images of epoch `epoch` (from 0) of a run on fresh ones (`Run.fresh`), drawn anew: each epoch has as many as
+    the run's training part, and no image comes twice."""
+    return _fresh(run.dataset, run.train_examples, run.data_seed, epoch, run.pixels, data.mean.device)
 
 
 @lru_cache(maxsize=2)  # a run's own, and that of a probe or a parent
@@ -106,7 +120,8 @@ def _load_data(
 
 def epoch_batches(run, data: Data, epoch: int, start: int = 0) -> Iterator[Batch]:
     """The batches number `start`, start + 1, ... of epoch `epoch` (from 0). A last smaller batch is dropped."""
-    n, size, device = len(data.train.labels), run.batch_size, data.train.images.device
+    train = fresh_split(run, data, epoch) if run.fresh else data.train
+    n, size, device = len(train.labels), run.batch_size, train.images.device
     augmentation = augment.Augmentation.from_run(run)
     generator = torch.Generator(device).manual_seed(stream_seed(run.seed, epoch, "order"))
     order = torch.randperm(n, generator=generator, device=device)
@@ -116,9 +131,9 @@ def epoch_batches(run, data: Data, epoch: int, start: int = 0) -> Iterator[Batch
         lambdas = augment.mixup_lambda(augmentation, run.seed, epoch, n // size).to(device)
     for step in range(start, n // size):
         index = order[step * size : (step + 1) * size]
-        images = data.normalise(data.train.images.index_select(0, index))  # (B, C, H, W); indexing copies by the pixel
+        images = data.normalise(train.images.index_select(0, index))  # (B, C, H, W); indexing copies by the pixel
         images = augment.apply(images, index, draws, augmentation)
-        targets = augment.soft_targets(data.train.labels[index], data.num_classes, run.label_smoothing)
+        targets = augment.soft_targets(train.labels[index], data.num_classes, run.label_smoothing)
         if lambdas is not None:
             # The order within a batch is random already, so its reverse is a random partner for every example.
             partner = torch.arange(size - 1, -1, -1, device=device)

@@ -124,7 +124,7 @@ class Loop:
     def __init__(self, run, model: nn.Module, data: Data, how: How, precision: str, saved: dict[str, Any] | None):
         self.run, self.model, self.data, self.precision = run, model.train(), data, precision
         self.accumulate = how.accumulate
-        self.optimizer = optim.make_optimizer(run, model.parameters())
+        self.optimizer = optim.make_optimizer(run, optim.parameters_of(run, model))
         self.step, self.seconds, self.curve = 0, 0.0, []
         self.running = torch.zeros((), device=data.mean.device)  # sum of losses since the last point of the curve
         self.running_steps = 0

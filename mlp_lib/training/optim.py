@@ -45,8 +45,20 @@ def _update_in_blocks(weight: torch.Tensor, gradient: torch.Tensor, momentum: to
         m.lerp_(g, 1.0 - beta2)
 
 
-def make_optimizer(run, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-    """The run's update rule over all parameters at its peak lr; `learning_rate` gives the factor for each step.
+def parameters_of(run, model: nn.Module) -> list[nn.Parameter] | list[dict]:
+    """What `make_optimizer` updates: the model's parameters, as two groups where the body has a learning rate of its
+    own (`Run.body_share`)."""
+    if run.body_share == 1:
+        return list(model.parameters())
+    head = list(model.head.parameters())
+    of_head = {id(p) for p in head}
+    body = [p for p in model.parameters() if id(p) not in of_head]
+    return [{"params": body, "share": run.body_share}, {"params": head, "share": 1.0}]
+
+
+def make_optimizer(run, parameters: Iterable[nn.Parameter] | Iterable[dict]) -> torch.optim.Optimizer:
+    """The run's update rule over these parameters, or groups of them, at its peak lr. `learning_rate` gives the lr of
+    each step, and `set_learning_rate` puts it in: a group's `share` of it where it has one.
 
     LION (Chen et al. 2023) and AdamW decay weights decoupled from the gradient, by lr * weight_decay a step; SGD adds
     weight_decay * w to the gradient, as torch does.
@@ -75,4 +87,4 @@ def learning_rate(run, step: int) -> float:
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
     for group in optimizer.param_groups:
-        group["lr"] = lr
+        group["lr"] = lr * group.get("share", 1.0)

@@ -31,9 +31,10 @@ MEASURE_SECONDS = 0.1  # for each of the two
 
 
 def can_stack(run: Run) -> bool:
-    """Whether the run can be trained beside others: nothing in its model draws numbers or keeps statistics."""
+    """Whether the run can be trained beside others: nothing in its model draws numbers or keeps statistics, and all of
+    it has one learning rate."""
     batch_norm = architectures.uses_batch_norm(architectures.parse(run.model), run.model_options)
-    return not batch_norm and run.dropout == 0
+    return not batch_norm and run.dropout == 0 and run.body_share == 1
 
 
 def groups(runs: Iterable[Run], most: int, apart: Callable[[Run], object] = lambda run: None) -> list[list[Run]]:

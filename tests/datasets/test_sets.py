@@ -21,7 +21,16 @@ from mlp_lib.errors import UserError
 # --- what is embedded
 
 
-@pytest.mark.parametrize(("name", "fingerprint"), [("digits", "c43baff464bb1555"), ("shapes", "9b300c60c595a231")])
+@pytest.mark.parametrize(
+    ("name", "fingerprint"),
+    [
+        ("digits", "c43baff464bb1555"),
+        ("shapes", "9b300c60c595a231"),
+        ("shapes-centred", "4f48e7cc132eb62f"),
+        ("shapes-near", "b9042f317f28def1"),
+        ("shapes-moved", "de676cd48f3ea0b7"),
+    ],
+)
 def test_embedded_sets_are_what_facts_say(name, fingerprint, tmp_path):
     images = datasets.load(name, tmp_path)  # nothing under the root: nothing is needed
     facts = images.facts
@@ -62,7 +71,7 @@ def test_root_and_names(monkeypatch, tmp_path):
     assert datasets.data_root() == tmp_path
     monkeypatch.delenv("MLP_LIB_DATA")
     assert datasets.data_root().name == "data" and (datasets.data_root().parent / "mlp_lib").is_dir()
-    with pytest.raises(UserError, match="digits, shapes, cifar10, cifar100"):
+    with pytest.raises(UserError, match="digits, shapes, shapes-centred, shapes-near, shapes-moved, cifar10, cifar100"):
         datasets.load("imagenet")
 
 

@@ -222,6 +222,18 @@ def test_hard_enough_for_a_linear_model_and_no_harder_than_that():
     assert accuracy(Factors()) < 0.25
 
 
+def test_centred_and_moved_sets_differ_in_where_their_objects_lie_alone():
+    """The same shapes, colours and grounds, in the middle and anywhere: no disc is cut by the edge of the picture."""
+    values = {name: shapes.sample(2000, 1, shapes.SETS[name].factors) for name in ("shapes-centred", "shapes-moved")}
+    centred, moved = values.values()
+    assert not (centred["dx"].any() or centred["dy"].any())
+    for name in ("dx", "dy"):
+        assert moved[name].min() < -0.44 and 0.44 < moved[name].max() < 0.45
+        assert np.abs(moved[name]).max() + shapes.USUAL.scale[1] < 1
+    assert all(np.array_equal(centred[name], moved[name]) for name in centred if name not in ("dx", "dy"))
+    assert shapes.SETS["shapes"].factors == Factors()
+
+
 def test_refusals_are_user_errors():
     with pytest.raises(UserError, match="scale"):
         shapes.render(1, 0, Factors(scale=(0.5, 0.2)))

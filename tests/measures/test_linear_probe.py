@@ -8,7 +8,7 @@ import torch
 from sklearn.linear_model import LogisticRegression
 
 from mlp_lib.errors import UserError
-from mlp_lib.measures import linear_probe
+from mlp_lib.measures import features, linear_probe
 from mlp_lib.measures.take import MEASURES, measure
 from mlp_lib.models import build
 from mlp_lib.records.run import make_run
@@ -108,8 +108,7 @@ def test_probe_of_a_models_features_is_scikit_learns_on_the_same(name):
     data = load_data(run.but(subset=None))  # the probe has all of the target's images, however few the model had
     assert found["images"] == len(data.train.labels) == 1293
     (x, y), (x_test, y_test) = (
-        (linear_probe.features_of(model, data, split).numpy(), split.labels.numpy())
-        for split in (data.train, data.test)
+        (features.features_of(model, data, split).numpy(), split.labels.numpy()) for split in (data.train, data.test)
     )
     mean, deviation = x.mean(0), x.std(0, ddof=1)
     deviation[deviation < 1e-6] = 1

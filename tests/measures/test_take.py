@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from mlp_lib.errors import UserError
-from mlp_lib.measures.applicable import applicable, obstacle
+from mlp_lib.measures.applicable import READERS, applicable, obstacle
 from mlp_lib.measures.first_layer import locality
 from mlp_lib.measures.take import MEASURES, check_names, measure
 from mlp_lib.measures.weight_images import decode_pictures
@@ -74,7 +74,8 @@ def test_what_looks_at_an_embedding_is_for_networks_that_start_with_one(name):
     dense = isinstance(build(name, 10, 32).first_layer, nn.Linear)
     layers = {"first_layer", "first_layer_initial", "first_layer_spread", "first_layer_change"}
     assert all((obstacle(measured, run) is None) == dense for measured in layers)
-    general = {"translated", "sharpness", "gradient_noise", "probe_cifar10", "probe_cifar100"}
+    general = {"translated", "test_crops", "sharpness", "gradient_noise"}
+    general |= {f"{reader}_{target}" for reader in READERS for target in ("cifar10", "cifar100")}
     assert set(applicable(tuple(MEASURES), run)) - layers == general  # shapes has colours, and digits has none
 
 

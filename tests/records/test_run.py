@@ -138,6 +138,7 @@ def test_every_field_that_is_changed_changes_the_key():
         dropout=0.1,
         dataset="cifar10",
         subset=1000,
+        fresh=True,
         split="all",
         resolution=16,
         permute_seed=0,
@@ -162,8 +163,12 @@ def test_every_field_that_is_changed_changes_the_key():
     keys = {make_run(**{**base, name: value}).key for name, value in changes.items()}
     keys |= {make_run(**base, optimizer=name).key for name in ("adamw", "sgd")}
     keys |= {make_run(**base, optimizer="sgd", momentum=0.5).key, make_run(**{**base, "epochs": None}, steps=9).key}
-    assert make_run(**base).key not in keys and len(keys) == len(changes) + 4
-    assert set(changes) | {"optimizer", "momentum", "steps", "recipes"} == set(Run.model_fields)
+    keys |= {make_run(**base, init=dict(run=PARENT), body_share=0.1).key}
+    keys |= {make_run(**base, fresh=True, data_seed=1).key}
+    assert make_run(**base).key not in keys and len(keys) == len(changes) + 6
+    assert set(changes) | {"optimizer", "momentum", "steps", "recipes", "body_share", "data_seed"} == set(
+        Run.model_fields
+    )
 
 
 INVALID = [
@@ -175,7 +180,7 @@ INVALID = [
     ("too small", dict(SMALL, lr=0), "lr=0: .*greater than 0"),
     ("model missing", dict(dataset="digits", epochs=1), "model is missing.*model=B-6/Wi-256"),
     ("unknown model", dict(SMALL, model="resnet50"), "unknown model 'resnet50'.*B-12/Wi-512"),
-    ("unknown data", dict(SMALL, dataset="mnist"), "'mnist'.*digits, shapes, cifar10, cifar100"),
+    ("unknown data", dict(SMALL, dataset="mnist"), "'mnist'.*digits, shapes, shapes-centred"),
     ("batch too large", dict(SMALL, batch_size=2000), "batch_size=2000.*digits.*at most 1293"),
     ("subset too large", dict(SMALL, subset=1300), "subset=1300.*1293"),
     ("subset of none", dict(SMALL, subset=0), "subset=0.*greater than or equal to 1"),
@@ -229,14 +234,19 @@ def test_a_raised_recipe_renames_the_runs_it_affects_and_leaves_stored_ones(monk
 
 
 def test_the_parent_is_part_of_the_key():
-    parent = make_run(**PARENT)
-    child = make_run(**SMALL, init={"run": parent})
-    assert child.key not in (make_run(**SMALL).key, make_run(**SMALL, init={"run": parent.but(seed=1)}).key)
-    assert child.key != make_run(**SMALL, init={"run": parent, "transform": "new_head"}).key
-    assert child.key != make_run(**SMALL, init={"run": parent, "epoch": 2}).key
-    assert child.key == make_run(**SMALL, init={"run": {**PARENT, "model": "B_2-Wi_32", "seed": 0.0}}).key
-    grandchild = make_run(**SMALL, init={"run": child})
+    parent, child_of = make_run(**PARENT), {**SMALL, "dataset": "shapes"}
+    child = make_run(**child_of, init={"run": parent})
+    assert child.key not in (make_run(**child_of).key, make_run(**child_of, init={"run": parent.but(seed=1)}).key)
+    assert child.key != make_run(**child_of, init={"run": parent, "transform": "new_head"}).key
+    assert child.key != make_run(**child_of, init={"run": parent, "epoch": 2}).key
+    assert child.key == make_run(**child_of, init={"run": {**PARENT, "model": "B_2-Wi_32", "seed": 0.0}}).key
+    grandchild = make_run(**child_of, init={"run": child})
     assert grandchild.init.run.init.run == parent
+
+
+def test_a_parent_of_other_channels_is_refused_before_anything_is_trained():
+    with pytest.raises(UserError, match="init: a network of shapes sees 3 channels, and digits has 1"):
+        make_run(**SMALL, init={"run": PARENT})
 
 
 def test_but_changes_what_it_names_and_validates():

@@ -27,7 +27,7 @@ def trained(root):
     image_tree(root / "set", count=4)
     store = Store(root / "records")
     run = make_run(**FIELDS, epochs=3)
-    child = make_run(model="B-1/Wi-8", dataset="digits", epochs=1, init=dict(run=run, transform="new_head", epoch=2))
+    child = make_run(model="B-1/Wi-8", dataset="shapes", epochs=1, init=dict(run=run, transform="new_head", epoch=2))
     execute(run, store, HOW, keep_epochs=(2,))
     store.add(record_of(child))
     store.add(record_of(run.but(seed=1), status="diverged", steps=5, data=datasets.load("folder:set@8").fingerprint))
@@ -103,7 +103,7 @@ def test_images_that_have_changed_under_an_old_name_are_refused_by_every_way_to_
         lambda: execute(new, Store(store.folder), HOW),
         lambda: ensure([new], store=Store(store.folder), progress=False),
         lambda: ensure([run], store=Store(store.folder), progress=False),
-        lambda: check_images([run.but(init=dict(run=run), dataset="digits", batch_size=128)], Store(store.folder)),
+        lambda: check_images([run.but(init=dict(run=run), dataset="shapes", batch_size=128)], Store(store.folder)),
     ):
         with pytest.raises(UserError, match=message) as error:
             again()

@@ -164,6 +164,31 @@ def test_the_command_prints_json_or_text_and_draws(tmp_path, runs, capsys):
         command("--csv", file, "--budget", "inf")
 
 
+def test_groups_are_fitted_apart_each_as_if_it_were_alone(tmp_path, runs, capsys):
+    """Two families, of which the second has three times the loss: the same exponents, and three times A, B and E."""
+    both = pd.concat([runs.assign(family="B-MLP"), runs.assign(family="a/b", loss=3 * runs["loss"])])
+    both.to_csv(tmp_path / "runs.csv", index=False)
+    alone = report(runs, ["params", "examples", "loss"], draws=20)
+    common = ("--csv", tmp_path / "runs.csv", "--group", "family", "--draws", "20")
+    command(*common, "--json", "--plot", tmp_path / "laws.png")
+    found = json.loads(capsys.readouterr().out)["groups"]
+    assert list(found) == ["B-MLP", "a/b"] and found["B-MLP"] == alone
+    first, second = (found[name]["joint"]["varpro"] for name in found)
+    assert second["alpha"] == pytest.approx(first["alpha"], rel=1e-3)
+    assert second["A"] == pytest.approx(3 * first["A"], rel=1e-2)
+    assert (tmp_path / "laws-B-MLP.png").exists() and (tmp_path / "laws-a_b.png").exists()
+    command(*common)
+    assert "family B-MLP" in (text := capsys.readouterr().out) and "family a/b" in text
+    with pytest.raises(UserError, match="no column 'kind' to group by; there are"):
+        command("--csv", tmp_path / "runs.csv", "--group", "kind")
+    both[:8].assign(family=["x"] * 7 + ["y"]).to_csv(tmp_path / "few.csv", index=False)
+    with pytest.raises(UserError, match="^family x: every run has examples"):
+        command("--csv", tmp_path / "few.csv", "--group", "family", "--draws", "20")
+    both.assign(family=[None] + ["x"] * (len(both) - 1)).to_csv(tmp_path / "gap.csv", index=False)
+    with pytest.raises(UserError, match="family is missing in row 1"):
+        command("--csv", tmp_path / "gap.csv", "--group", "family")
+
+
 def test_neither_torch_nor_matplotlib_is_loaded():
     code = (
         "import sys, mlp_lib.cli.laws, mlp_lib.stats.laws.bias, mlp_lib.stats.laws.worth; "

@@ -91,3 +91,18 @@ def test_missing_weights_of_a_parent_are_one_line(parent, tmp_path):
     ):
         with pytest.raises(UserError, match=f"weights of run {name} are not at hand .*train that run again"):
             train(child, where, HOW)
+
+
+def test_a_frozen_body_stays_and_a_fine_tuned_one_resumes_to_the_bit(parent, tmp_path):
+    run, folder = parent
+    options = dict(init={"run": run, "transform": "new_head"}, optimizer="sgd", lr=0.1, clip=1.0, seed=2)
+    frozen = make_run(**{**DIGITS, "lr": 0.1, **options}, body_share=0.0)
+    train(frozen, folder, HOW)
+    state, start = weights_of(folder, frozen.key), weights_of(folder, run.key)
+    assert all(torch.equal(value, start[name]) for name, value in state.items() if not name.startswith("linear_out"))
+    tuned = frozen.but(body_share=0.1)
+    whole, _ = train(tuned, folder, HOW)
+    (tmp_path / f"{run.key}.safetensors").write_bytes((folder / f"{run.key}.safetensors").read_bytes())
+    train(tuned, tmp_path, HOW, should_stop=stop_at(7))
+    again, _ = train(tuned, tmp_path, HOW)
+    assert again.metrics == whole.metrics and same(weights_of(tmp_path, tuned.key), weights_of(folder, tuned.key))

@@ -7,6 +7,8 @@ import pytest
 import torch
 from lion_pytorch import foreach
 
+from mlp_lib.errors import UserError
+from mlp_lib.models import build_for
 from mlp_lib.records.run import make_run
 from mlp_lib.training import optim
 from mlp_lib.training.optim import learning_rate, make_optimizer, set_learning_rate
@@ -128,3 +130,29 @@ def test_warm_up_is_linear_then_the_schedule_starts_at_the_peak(schedule):
     assert [r > 0 for r in rates] == [True] * 12
     whole = make_run(**BASE, steps=4, lr=0.4, schedule=schedule, warmup_steps=4)
     assert learning_rate(whole, 3) == pytest.approx(0.4)
+
+
+def test_the_body_takes_its_share_of_the_learning_rate():
+    """Fine-tuning (paper section 4): SGD with momentum at 0.01 for the head and 0.001 for the body."""
+    parent = make_run(**BASE, epochs=1)
+    init = {"run": parent, "transform": "new_head"}
+    child = make_run(**BASE, epochs=1, init=init, optimizer="sgd", lr=0.01, body_share=0.1, momentum=0.0)
+    model = build_for(child)
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    optimizer = make_optimizer(child, optim.parameters_of(child, model))
+    for lr in (0.01, 0.005):
+        set_learning_rate(optimizer, lr)
+        for p in model.parameters():
+            p.grad = torch.ones_like(p)
+        optimizer.step()
+    for name, p in model.named_parameters():
+        moved = 0.015 if name.startswith("linear_out") else 0.0015
+        assert torch.allclose(p, before[name] - moved, atol=1e-7)
+    assert sum(len(group["params"]) for group in optimizer.param_groups) == len(before)
+
+
+def test_a_share_needs_a_parent_and_keeps_old_keys():
+    with pytest.raises(UserError, match="body_share=0.1 has no effect without init"):
+        make_run(**BASE, epochs=1, body_share=0.1)
+    assert make_run(**BASE, epochs=1).key == make_run(**BASE, epochs=1, body_share=1.0).key
+    assert "body_share" not in make_run(**BASE, epochs=1).canonical()

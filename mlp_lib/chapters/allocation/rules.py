@@ -95,6 +95,7 @@ RULES = {
         float("-inf"),
         EVEN,
         unit="exponent of compute",
+        digits=2,
         rows=lambda frame: frame[frame["family"] == JUDGED],
         checks=checks,
     ),

@@ -169,6 +169,7 @@ RULES = {
         steeper_in_parameters,
         STEEPER,
         unit="difference of exponents",
+        digits=2,
         rows=_judged,
         checks=exponent_checks,
     ),

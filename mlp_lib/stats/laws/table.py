@@ -63,6 +63,21 @@ def tidy(frame: pd.DataFrame, columns=ROLES, flops_per: float = FLOPS_PER) -> pd
     return runs
 
 
+def groups(frame: pd.DataFrame, column: str) -> dict[str, pd.DataFrame]:
+    """The table's parts by the values of a column (a family of models, say), in the order in which they come.
+
+    Raises UserError for an unknown column and for a row without a value there.
+    """
+    named = {str(name).strip(): name for name in frame.columns}
+    if column.strip() not in named:
+        raise UserError(f"no column {column!r} to group by; there are {', '.join(named)}")
+    values = frame[named[column.strip()]]
+    if values.isna().any():
+        row = int(np.flatnonzero(values.isna())[0]) + 1
+        raise UserError(f"{column} is missing in row {row} (the first run is row 1)")
+    return {str(value): part for value, part in frame.groupby(values, sort=False)}
+
+
 def _numbers(column: pd.Series, name: str) -> np.ndarray:
     """Positive, finite floats; UserError with the first row that is not."""
     missing = column.isna().to_numpy()
