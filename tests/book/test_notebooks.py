@@ -125,7 +125,7 @@ def test_claims_page_quotes_a_verdict_of_every_claim_and_its_chapter(tmp_path, m
     tables = "".join(o.data.get("text/html", "") for o in outputs if "data" in o)
     assert tables.count("<strong>not tested</strong>") == 15 and tables.count('id="claim-') == 15
     assert tables.count('href="rq1-from-scratch.html"') >= 6  # claims 1 to 3, in the picture and in the table
-    assert {"claims-strip", "claims-questions", "front-picture", "front-cnn-images"} <= glued  # for the front page
+    assert {"claims-strip", "claims-questions", "front-picture", "front-price-images"} <= glued  # for the front page
     assert not (tmp_path / "runs").exists()  # train=True, and still nothing is trained
 
 

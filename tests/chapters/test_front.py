@@ -4,6 +4,7 @@ import re
 import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
 
+import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 
@@ -90,52 +91,11 @@ def test_every_claim_answers_one_question_and_tested_ones_come_first():
     assert '<a href="../notebooks/rq2-batch-size.html">' in table["chapters"][0]
 
 
-def runs() -> pd.DataFrame:
-    rows = []
-    for family, slope in (("S-MLP", 3), ("B-MLP", 4), ("CNN", 8)):
-        for images in (500, 1000, 2000):
-            for seed in range(3):
-                top1 = 30 + slope * (images / 500) + seed / 10
-                rows.append(
-                    dict(
-                        family=family,
-                        train_examples=images,
-                        seed=seed,
-                        test_top1=top1,
-                        augmented=False,
-                        status="ok",
-                        train_flops=1e12,
-                        total_steps=20,
-                        schedule="constant",
-                        curve=[{"step": 10, "val_top1": top1 - 5}, {"step": 20, "val_top1": top1}],
-                    )
-                )
-    return pd.DataFrame(rows)
-
-
-def test_the_front_picture_shows_means_by_images_and_along_curves():
-    frame = runs()
-    left, right = front.picture(frame, frame[frame["train_examples"] == 2000], claims.paper_table("table1")).axes
-    lines = {line.get_label(): line for line in left.lines}
-    assert lines["CNN"].get_xdata().tolist() == [500, 1000, 2000]
-    assert lines["CNN"].get_ydata().tolist() == pytest.approx([38.1, 46.1, 62.1])
-    assert [line.get_ydata().tolist() for line in left.lines if line.get_marker() == "D"][:2] == [[54.2], [58.1]]
-    drawn = [line for line in right.lines if len(line.get_xdata())]
-    assert len(drawn) == 3 and drawn[0].get_xdata().tolist() == [5e11, 1e12] and drawn[0].get_linestyle() == "--"
-    most, needed = front.images_for_the_mlp(frame)  # the B-MLP's 46 at 2,000 images is the CNN's at 1,000
-    assert most == 2000 and needed.examples == pytest.approx(1000) and needed.n == 3
-
-
-def test_a_front_page_without_records_says_not_run():
-    nothing = runs().assign(status="not run")
-    for axis in front.picture(nothing, nothing, claims.paper_table("table1")).axes:
-        assert [text.get_text() for text in axis.texts] == ["not run"]
-    assert front.images_for_the_mlp(nothing) is None
-
-
 def test_a_figure_for_another_page_is_told_in_words():
-    frame = runs()
-    html = front.inline(front.picture(frame, frame, claims.paper_table("table1")), 'a "picture"')
+    figure, axis = plt.subplots()
+    axis.plot([1, 2], [3, 4])
+    html = front.inline(figure, 'a "picture"')
+    plt.close(figure)
     assert re.match(
         r'<div class="wide-drawing on-white" tabindex="0"><svg role="img" aria-label="a &quot;picture&quot;"', html
     )
