@@ -61,6 +61,12 @@ def least_at_neighbours(results, name: str) -> Estimate:
     return min(tried, key=lambda part: part.mean, default=Estimate(np.nan, None, 0))
 
 
+def compared(names: Sequence[str]) -> Callable[[pd.DataFrame], pd.DataFrame]:
+    """The rows of the conditions that these ingredients compare."""
+    conditions = {condition for name in names for condition in INGREDIENTS[name]}
+    return lambda frame: frame[frame["condition"].isin(conditions)] if "condition" in frame else frame
+
+
 def checks_of(names: Sequence[str], others: Sequence[str] = ()) -> Callable[[Shown], dict[str, Estimate]]:
     """The comparisons of these ingredients under other settings, less the bound that each has: every side at its own
     best length (validation, which the other seeds choose), at the neighbouring learning rates that favour it least, by
@@ -102,6 +108,7 @@ SLIGHT_RULE = Rule(
     0.0,
     bounds=NO_WORSE,
     min_seeds=dict.fromkeys(SLIGHT, SEEDS),
+    rows=compared(SLIGHT),
     checks=checks_of(SLIGHT, (SMALL_DECAY,)),
     name="the ingredients said to help a little",
 )
@@ -119,6 +126,7 @@ RULES = {
         lambda frame: gains(frame, STRONG),
         0.0,
         min_seeds=dict.fromkeys(STRONG, SEEDS),
+        rows=compared(STRONG),
         checks=checks_of(STRONG),
         companion=SLIGHT_RULE,
     ),
