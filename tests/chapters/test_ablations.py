@@ -7,7 +7,7 @@ import pytest
 from helpers import record_of
 
 from mlp_lib.chapters import claims, planning
-from mlp_lib.chapters.ablations import rules, study
+from mlp_lib.chapters.ablations import figures, rules, study
 from mlp_lib.chapters.ablations.conditions import (
     BATCH,
     CLIPPING,
@@ -26,8 +26,9 @@ from mlp_lib.chapters.ablations.conditions import (
 )
 from mlp_lib.chapters.parameters import TUNING_SEEDS
 from mlp_lib.chapters.rule import Shown
+from mlp_lib.chapters.tuning import not_run
 from mlp_lib.errors import UserError
-from mlp_lib.records.frames import row_of
+from mlp_lib.records.frames import curves, row_of
 from mlp_lib.records.store import Store
 from mlp_lib.stats.intervals import sign, t_interval
 from mlp_lib.sweeps import costs
@@ -286,6 +287,55 @@ def test_the_checks_are_best_lengths_neighbouring_rates_the_probe_and_other_pres
     slight = strong.companion.checks(Shown(shown, at))
     assert slight[f"{BATCH}, each side at its best length"].mean == pytest.approx(0.5)  # less its bound, -1
     assert sign(slight[f"{BATCH}, overnight"]) == -1 and f"{SMALL_DECAY}, in its place" in slight
+
+
+# --- figures and tables ---------------------------------------------------------------------------------------------
+
+
+def test_the_forest_has_a_row_and_a_word_for_every_ingredient():
+    figure = figures.forest(frame_of({LION: 0.1, CLIPPING: -0.8}))
+    (axis,) = figure.axes
+    assert [label.get_text() for label in axis.get_yticklabels()] == [*STRONG, *SLIGHT, *SHOWN]
+    told = [text.get_text() for text in axis.texts]
+    assert len(told) == 14 + 3 and "0.1 [-0.2, 0.4] n=5: not shown" in told and "-0.8 [-1.1, -0.5] n=5: hurts" in told
+    assert axis.get_title() == "Of 14 comparisons 12 help and 1 hurt" and axis.get_xscale() == "linear"
+    wide = figures.forest(frame_of({GELU: 25.0})).axes[0]
+    assert wide.get_xscale() == "symlog" and "logarithmic beyond 2" in wide.get_xlabel()
+
+
+def test_figures_and_tables_of_what_is_not_run():
+    results = study.collect(study.STUDY.resolve("laptop"), not_run)
+    assert figures.forest(results.frame).axes[0].get_title() == "What each ingredient is worth"
+    assert all(axis.texts[0].get_text() == "not run" for axis in figures.learning(curves(results.frame)).axes)
+    assert set(figures.table_of_gains(results.frame)["verdict"]) == {"not run"}
+    assert set(figures.table_of_flops(results.frame)["network"]) == {"not run"}
+    assert set(figures.table_of_choices(results.cells)["chosen"]) == {"open"}
+    assert figures.table_of_probes({"laptop": results.frame})["probe, points [95%]"].tolist() == ["not run"]
+
+
+def test_tables_say_what_was_found():
+    frame = frame_of({GELU: 1.5, CLIPPING: -0.2, "skips": 0.5, "skips, twice as deep": 2.0})
+    table = figures.table_of_gains(frame).set_index("ingredient")
+    assert table.loc[GELU].tolist() == ["58.5", "60.0", "1.5 [1.2, 1.8] n=5", "helps", "helps"]
+    assert table.loc[CLIPPING, ["verdict", "strict"]].tolist() == ["not shown", "not shown"]
+    assert figures.depth_and_skips(frame).mean == pytest.approx(1.5)
+    found = rules.gains(frame)
+    assert figures.named(found, "not shown") == [CLIPPING] and figures.named(found, "helps")[-1] == "skips"
+    probes = figures.table_of_probes({"overnight": with_probe(frame, {"ReLU": -3.0})}).set_index("ingredient")
+    assert probes.loc[GELU, "probe says"] == "helps" and probes.loc[GELU, "probe, points [95%]"].startswith("3.0 [")
+
+
+def test_the_strict_level_leaves_a_twentieth_for_all_comparisons_together():
+    level = figures.strict_level()
+    assert 14 * (1 - level) == pytest.approx(0.05)
+    frame = frame_of({GELU: 0.4})  # off zero alone, but not beside thirteen others
+    assert rules.word(rules.gain(frame, GELU)) == "helps" and rules.word(rules.gain(frame, GELU, level)) == "not shown"
+
+
+def test_choices_are_written_out_and_flagged():
+    cells = study.collect(study.STUDY.resolve("laptop"), Fake()).cells
+    table = figures.table_of_choices(cells).set_index("condition")
+    assert table.loc["SGD"].tolist() == ["0.007: 89.0, 0.02: 90.0, 0.06: 88.9", "0.02", "none"]
 
 
 # --- from nothing ---------------------------------------------------------------------------------------------------

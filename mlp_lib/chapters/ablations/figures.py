@@ -47,12 +47,13 @@ def forest(frame: pd.DataFrame) -> Figure:
     found = gains(frame)
     reach, ticks, y = 1.0, [], 0.0
     for group, names in GROUPS.items():
-        axis.text(-0.02, y, group, transform=axis.get_yaxis_transform(), ha="right", va="center", fontweight="bold")
+        beside = dict(transform=axis.get_yaxis_transform(), va="center", fontsize=8)
+        axis.text(-0.02, y, group, ha="right", fontweight="bold", **beside)
         for name in names:
             y += 1
             ticks.append((y, name))
             estimate, verdict = found[name], word(found[name])
-            axis.text(1.02, y, _told(estimate, verdict), transform=axis.get_yaxis_transform(), va="center", fontsize=8)
+            axis.text(1.02, y, _told(estimate, verdict), **beside)
             if not estimate.interval:
                 continue
             low, high = estimate.interval
@@ -74,7 +75,7 @@ def forest(frame: pd.DataFrame) -> Figure:
         axis.set_xscale("symlog", linthresh=2.0)
         points = [sign * tick for tick in (2, 5, 10, 20, 40) if tick <= 1.1 * reach for sign in (-1, 1)]
         axis.set_xticks(sorted([0, *points]), [f"{point:g}" for point in sorted([0, *points])])
-    axis.set_yticks([place for place, _ in ticks], [name for _, name in ticks])
+    axis.set_yticks([place for place, _ in ticks], [name for _, name in ticks], fontsize=8)
     axis.set(xlim=(-1.1 * reach, 1.1 * reach), ylim=(y - 0.5, -0.6))
     note = ", logarithmic beyond 2" if scale == "symlog" else ""
     axis.set_xlabel(f"with the ingredient minus without it (points of test top-1{note})")
