@@ -244,7 +244,7 @@ def test_four_seeds_are_too_few_and_no_frame_of_another_chapter_is_judged():
 
 
 def test_a_gain_is_the_paired_interval_with_the_ingredient_minus_without_it():
-    found = rules.gains(frame_of({GELU: 1.5, CLIPPING: 0.5, BATCH: -0.5}))
+    found = rules.gain_by_ingredient(frame_of({GELU: 1.5, CLIPPING: 0.5, BATCH: -0.5}))
     for name, middle, waver in ((GELU, 1.5, 1), (CLIPPING, 0.5, -1), (BATCH, -0.5, 1)):
         expected = t_interval([middle + waver * x for x in WAVER])
         assert found[name].mean == pytest.approx(expected.mean)
@@ -319,7 +319,7 @@ def test_tables_say_what_was_found():
     assert table.loc[GELU].tolist() == ["58.5", "60.0", "1.5 [1.2, 1.8] n=5", "helps", "helps"]
     assert table.loc[CLIPPING, ["verdict", "strict"]].tolist() == ["not shown", "not shown"]
     assert figures.depth_and_skips(frame).mean == pytest.approx(1.5)
-    found = rules.gains(frame)
+    found = rules.gain_by_ingredient(frame)
     assert figures.named(found, "not shown") == [CLIPPING] and figures.named(found, "helps")[-1] == "skips"
     probes = figures.table_of_probes({"overnight": with_probe(frame, {"ReLU": -3.0})}).set_index("ingredient")
     assert probes.loc[GELU, "probe says"] == "helps" and probes.loc[GELU, "probe, points [95%]"].startswith("3.0 [")

@@ -20,7 +20,7 @@ from mlp_lib.chapters.ablations.conditions import (
     SLIGHT,
     STRONG,
 )
-from mlp_lib.chapters.ablations.rules import gain, gains, probe_gain, word
+from mlp_lib.chapters.ablations.rules import gain, gain_by_ingredient, probe_gain, word
 from mlp_lib.plots.style import WIDTH, say_not_run, t_bounds
 from mlp_lib.records.frames import by_seed
 from mlp_lib.stats.intervals import Estimate, paired_difference, t_interval
@@ -44,7 +44,7 @@ def forest(frame: pd.DataFrame) -> Figure:
     """The gain of every ingredient with its 95% t-interval, its number of seeds and what the interval shows: filled
     circles help, filled squares hurt, of hollow ones neither is shown."""
     figure, axis = plt.subplots(figsize=(WIDTH, 5.2))
-    found = gains(frame)
+    found = gain_by_ingredient(frame)
     reach, ticks, y = 1.0, [], 0.0
     for group, names in GROUPS.items():
         beside = dict(transform=axis.get_yaxis_transform(), va="center", fontsize=8)

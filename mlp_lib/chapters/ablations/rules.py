@@ -27,7 +27,9 @@ def gain(frame: pd.DataFrame, name: str, level: float = 0.95) -> Estimate:
     return paired_difference(*(by_seed(frame, condition=one) for one in INGREDIENTS[name]), level)
 
 
-def gains(frame: pd.DataFrame, names: Sequence[str] = tuple(INGREDIENTS), level: float = 0.95) -> dict[str, Estimate]:
+def gain_by_ingredient(
+    frame: pd.DataFrame, names: Sequence[str] = tuple(INGREDIENTS), level: float = 0.95
+) -> dict[str, Estimate]:
     """`gain` of each ingredient, by name."""
     return {name: gain(frame, name, level) for name in names}
 
@@ -104,7 +106,7 @@ SLIGHT_RULE = Rule(
     "below its bound. The weight decay is one that can matter: the paper's 0.001, times LION's learning rate and the "
     "number of steps, takes less than a hundredth off a weight, so it stands among the checks.",
     "rq1-ablations",
-    lambda frame: gains(frame, SLIGHT),
+    lambda frame: gain_by_ingredient(frame, SLIGHT),
     0.0,
     bounds=NO_WORSE,
     min_seeds=dict.fromkeys(SLIGHT, SEEDS),
@@ -123,7 +125,7 @@ RULES = {
         "supported if one lies wholly below. What is said to help a little has a rule of its own: effects of a few "
         "tenths of a point would leave the whole claim undecided, whatever the large ones are.",
         "rq1-ablations",
-        lambda frame: gains(frame, STRONG),
+        lambda frame: gain_by_ingredient(frame, STRONG),
         0.0,
         min_seeds=dict.fromkeys(STRONG, SEEDS),
         rows=compared(STRONG),
