@@ -8,13 +8,14 @@ length by three seeds; fresh seeds are compared. Skips are taken away at the def
     python -m mlp_lib study rq1-ablations --preset laptop
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
 from mlp_lib.chapters import parameters
-from mlp_lib.chapters.ablations.conditions import CONDITIONS, PAPER_DECAY, Preset
+from mlp_lib.chapters.ablations.conditions import CONDITIONS, INGREDIENTS, PAPER_DECAY, SLIGHT, STRONG, Preset
 from mlp_lib.chapters.ablations.rules import RULES, SEEDS
 from mlp_lib.chapters.recipes import PAPER_AUGMENT, WIDENINGS
 from mlp_lib.chapters.study import Study, resolved
@@ -141,6 +142,21 @@ def collect(preset: Preset, ensure: Ensure) -> Results:
     return Results(cells, frame)
 
 
+def choices_of(*names: str) -> Callable[[Results], list[Choice]]:
+    """How the learning rates of both sides of these ingredients were chosen."""
+    conditions = {condition for name in names for condition in INGREDIENTS[name]}
+    return lambda results: results.choices(*conditions) if conditions else []
+
+
+# On which choices of a learning rate each value on the page's first screen rests.
+FIRST_SCREEN: dict[str, Callable[[Results], Sequence[Choice]]] = {
+    "ablations-helping": choices_of(*INGREDIENTS),
+    "ablations-hurting": choices_of(*INGREDIENTS),
+    "ablations-claim-13": choices_of(*STRONG),
+    "ablations-beside": choices_of(*STRONG, *SLIGHT),
+    "ablations-scale": choices_of(),  # what the study sets, not what it finds
+}
+
 STUDY = Study(
     name="rq1-ablations",
     title="Ablations: what each ingredient of the B-MLP is worth",
@@ -152,4 +168,5 @@ STUDY = Study(
     collect=collect,
     rules=RULES,
     resolved_by=resolve,
+    first_screen=FIRST_SCREEN,
 )
