@@ -1,6 +1,7 @@
 """The chapter on ablations: one change a condition, equal FLOPs, the rules of claim 13, and its smoke preset."""
 
 import math
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -336,6 +337,23 @@ def test_choices_are_written_out_and_flagged():
     cells = study.collect(study.STUDY.resolve("laptop"), Fake()).cells
     table = figures.table_of_choices(cells).set_index("condition")
     assert table.loc["SGD"].tolist() == ["0.007: 89.0, 0.02: 90.0, 0.06: 88.9", "0.02", "none"]
+
+
+def test_gains_at_equal_rates_leave_the_choice_of_the_rate_out():
+    cells = study.collect(study.STUDY.resolve("laptop"), Fake()).cells
+    trials = cells[0].choice.trials
+    better = trials.assign(val_top1=trials["val_top1"] + trials["lr"].map({3e-4: 2.0}).fillna(0.0))
+    cells = (replace(cells[0], choice=replace(cells[0].choice, trials=better)), *cells[1:])
+    table = figures.table_at_equal_rates(cells).set_index("ingredient")
+    assert {*INGREDIENTS} - {*table.index} == {LION, "LION, not SGD"}
+    assert table.loc[GELU, ["0.0001", "0.0003", "0.001"]].tolist() == [
+        "0.0 [0.0, 0.0]",
+        "2.0 [2.0, 2.0]",
+        "0.0 [0.0, 0.0]",
+    ]
+    assert table.loc[CLIPPING, "0.0003"] == "-2.0 [-2.0, -2.0]" and table.loc[GELU].iloc[0] == "0.0003, 0.0003"
+    nothing = figures.table_at_equal_rates(study.collect(study.STUDY.resolve("laptop"), not_run).cells)
+    assert set(nothing["chosen with, without"]) == {"open"}
 
 
 # --- from nothing ---------------------------------------------------------------------------------------------------

@@ -241,5 +241,30 @@ def table_of_choices(cells: Sequence) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def table_at_equal_rates(cells: Sequence) -> pd.DataFrame:
+    """The gain in points of validation top-1 with both sides at one learning rate, paired by tuning seed, for every
+    rate that both grids have; beside it the rates that were chosen. Ingredients that are optimisers are left out: one
+    rate means another step size to each."""
+    by_condition = {cell.condition: cell for cell in cells}
+    rows = []
+    for name, pair in INGREDIENTS.items():
+        sides = [by_condition[condition] for condition in pair]
+        if len({side.runs[0].optimizer for side in sides}) > 1:
+            continue
+        present, absent = (side.choice for side in sides)
+        shared = sorted({*present.trials["lr"]} & {*absent.trials["lr"]})
+        found = {lr: paired_difference(present.by_seed(lr), absent.by_seed(lr)) for lr in shared}
+        rows.append(
+            {
+                "ingredient": name,
+                "chosen with, without": f"{present.lr:g}, {absent.lr:g}" if present.final and absent.final else "open",
+                **{f"{lr:g}": estimate.text().partition(" n=")[0] for lr, estimate in found.items() if estimate.n},
+            }
+        )
+    table = pd.DataFrame(rows).fillna("")
+    first = ["ingredient", "chosen with, without"]
+    return table[[*first, *sorted((column for column in table if column not in first), key=float)]]
+
+
 def _mean(values: pd.Series) -> str:
     return f"{values.mean():.1f}" if len(values) else "not run"
