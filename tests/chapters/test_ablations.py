@@ -8,7 +8,7 @@ import pytest
 from helpers import record_of
 
 from mlp_lib.chapters import claims, planning
-from mlp_lib.chapters.ablations import figures, rules, study
+from mlp_lib.chapters.ablations import figures, near_ties, rules, study
 from mlp_lib.chapters.ablations.conditions import (
     BATCH,
     CLIPPING,
@@ -354,6 +354,18 @@ def test_gains_at_equal_rates_leave_the_choice_of_the_rate_out():
     assert table.loc[CLIPPING, "0.0003"] == "-2.0 [-2.0, -2.0]" and table.loc[GELU].iloc[0] == "0.0003, 0.0003"
     nothing = figures.table_at_equal_rates(study.collect(study.STUDY.resolve("laptop"), not_run).cells)
     assert set(nothing["chosen with, without"]) == {"open"}
+
+
+def test_a_stand_in_for_the_default_shifts_every_comparison_with_it():
+    frame = frame_of({SMALL_DECAY: 1.3, LION: -1.0, GELU: 2.0, CLIPPING: 0.6})
+    beside = near_ties.beside_stand_in
+    assert beside(frame, LION).mean == pytest.approx(-1.0 + 1.3) and beside(frame, GELU).mean == pytest.approx(3.3)
+    assert beside(frame, CLIPPING).mean == pytest.approx(0.6 - 1.3)  # the stand-in is its absent side
+    kept = near_ties.same_word(frame)
+    assert kept[GELU] == "helps" and kept["skips, twice as deep"] == "helps"  # which has no default on a side
+    assert not {LION, CLIPPING, SMALL_DECAY} & {*kept}
+    table = near_ties.table_of_stand_in(frame).set_index("ingredient")
+    assert len(table) == 12 and table.loc[LION, ["verdict", "there"]].tolist() == ["hurts", "helps"]
 
 
 # --- from nothing ---------------------------------------------------------------------------------------------------

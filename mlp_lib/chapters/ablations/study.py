@@ -15,7 +15,16 @@ from typing import Any
 import pandas as pd
 
 from mlp_lib.chapters import parameters
-from mlp_lib.chapters.ablations.conditions import CONDITIONS, INGREDIENTS, PAPER_DECAY, SLIGHT, STRONG, Preset
+from mlp_lib.chapters.ablations.conditions import (
+    CONDITIONS,
+    GELU,
+    INGREDIENTS,
+    PAPER_DECAY,
+    SLIGHT,
+    SMALL_DECAY,
+    STRONG,
+    Preset,
+)
 from mlp_lib.chapters.ablations.rules import RULES, SEEDS
 from mlp_lib.chapters.recipes import PAPER_AUGMENT, WIDENINGS
 from mlp_lib.chapters.study import Study, resolved
@@ -154,6 +163,9 @@ FIRST_SCREEN: dict[str, Callable[[Results], Sequence[Choice]]] = {
     "ablations-hurting": choices_of(*INGREDIENTS),
     "ablations-claim-13": choices_of(*STRONG),
     "ablations-beside": choices_of(*STRONG, *SLIGHT),
+    "ablations-tie": choices_of(GELU),
+    "ablations-shift": choices_of(SMALL_DECAY),
+    "ablations-kept": choices_of(*INGREDIENTS),
     "ablations-scale": choices_of(),  # what the study sets, not what it finds
 }
 
