@@ -1,5 +1,6 @@
 """Every chapter of the study, in the book's order. A new chapter is one import and one name here."""
 
+from mlp_lib.chapters.ablations.study import STUDY as ABLATIONS
 from mlp_lib.chapters.allocation.study import STUDY as ALLOCATION
 from mlp_lib.chapters.augmentation.study import STUDY as AUGMENTATION
 from mlp_lib.chapters.batch_size.study import STUDY as BATCH_SIZE
@@ -23,6 +24,7 @@ STUDIES: dict[str, Study] = {
         CONTROLS,
         PERMUTATION,
         INFERENCE,
+        ABLATIONS,
         AUGMENTATION,
         BATCH_SIZE,
         LAWS,

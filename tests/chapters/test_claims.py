@@ -11,6 +11,7 @@ import pytest
 from helpers import record_of
 
 from mlp_lib.chapters import claims, registry
+from mlp_lib.chapters.ablations.conditions import CONDITIONS
 from mlp_lib.chapters.claims import (
     MARKS,
     RULES,
@@ -257,7 +258,10 @@ def test_the_scale_is_that_of_the_rows_which_the_rule_compares():
     cells = {(f, a): [50.0, 51.0, 52.0] for f in ("S-MLP", "B-MLP", "CNN", "ViT") for a in (False, True)}
     scratch = frame_of(cells)
     permuted = pd.concat([scratch[~scratch.augmented].assign(permuted=value) for value in (False, True)])
-    frames = {1: scratch, 2: scratch, 3: scratch, 4: pd.DataFrame(batches), 12: pd.DataFrame(weights), 15: permuted}
+    b_mlp = scratch[(scratch.family == "B-MLP") & ~scratch.augmented]
+    ablated = pd.concat([b_mlp.assign(condition=name) for name in CONDITIONS])
+    frames = {1: scratch, 2: scratch, 3: scratch, 4: pd.DataFrame(batches), 12: pd.DataFrame(weights)}
+    frames |= {13: ablated, 15: permuted}
     elsewhere = {5, 6, 7, 8, 9, 14}  # in test_scaling.py, test_transfer.py and test_inference.py
     assert frames.keys() == RULES.keys() - elsewhere
     for number, frame in frames.items():
