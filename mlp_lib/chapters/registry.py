@@ -10,6 +10,7 @@ from mlp_lib.chapters.permutation.study import STUDY as PERMUTATION
 from mlp_lib.chapters.rule import Rule
 from mlp_lib.chapters.settings.study import STUDY as SETTINGS
 from mlp_lib.chapters.study import Study
+from mlp_lib.chapters.test_time.study import STUDY as TEST_TIME
 from mlp_lib.errors import UserError
 
 STUDIES: dict[str, Study] = {
@@ -23,6 +24,7 @@ STUDIES: dict[str, Study] = {
         BATCH_SIZE,
         LAWS,
         ALLOCATION,
+        TEST_TIME,
     )
 }
 RULES: dict[int, Rule] = {number: rule for study in STUDIES.values() for number, rule in study.rules.items()}
