@@ -97,7 +97,7 @@ def predictions(
         plain.append(_ranked(model(data.permute(images)).float()))
         sums = torch.zeros(2, len(images), data.num_classes, device=images.device)  # of logits, of probabilities
         for view in range(max(logits, default=0)):
-            answer = model(data.permute(_view(images, views, seed, view, start))).float()  # (B, K)
+            answer = model(data.permute(view_of(images, views, seed, view, start))).float()  # (B, K)
             sums += torch.stack([answer, answer.softmax(1)])
             if view + 1 in logits:
                 logits[view + 1].append(_ranked(sums[0]))
@@ -106,7 +106,7 @@ def predictions(
     return Predictions(torch.cat(plain), *both)
 
 
-def _view(images: Tensor, views: Views, seed: int, view: int, start: int) -> Tensor:
+def view_of(images: Tensor, views: Views, seed: int, view: int, start: int) -> Tensor:
     """View number `view` of each of (B, C, H, W) images, the first of which is number `start` of its split."""
     height, width = images.shape[-2:]
     generator = _generator("cpu", "test crops", seed, view, start // BATCH)

@@ -10,9 +10,17 @@ from helpers import record_of
 from mlp_lib.chapters import claims, planning
 from mlp_lib.chapters.augmentation import study as augmentation
 from mlp_lib.chapters.rule import Shown
-from mlp_lib.chapters.test_time import study
+from mlp_lib.chapters.test_time import figures, study
 from mlp_lib.chapters.test_time.presets import CENTRED, MOVED
-from mlp_lib.chapters.test_time.rules import HELPS, MOST_MOVED, checks, far_and_near, gain, share_of_errors
+from mlp_lib.chapters.test_time.rules import (
+    HELPS,
+    MOST_MOVED,
+    changed_by_distance,
+    checks,
+    far_minus_near,
+    gain,
+    share_of_errors,
+)
 from mlp_lib.chapters.tuning import TUNING_SEEDS, not_run
 from mlp_lib.datasets.shapes import SETS, sample
 from mlp_lib.errors import UserError
@@ -157,7 +165,7 @@ def test_gains_by_hand():
     assert share_of_errors(row) == pytest.approx(10)  # 6 of 60
     assert np.isnan(gain(dict(row, status="diverged"))) and np.isnan(gain(dict(row, measures={})))
     assert np.isnan(gain(dict(row, measures={"test_crops": {"not_measured": "why"}})))
-    assert np.isnan(far_and_near(row)).all()
+    assert changed_by_distance(row, 2) is None and np.isnan(far_minus_near(row))
 
 
 def test_far_and_near_by_the_places_that_the_shapes_were_drawn_at():
@@ -167,7 +175,9 @@ def test_far_and_near_by_the_places_that_the_shapes_were_drawn_at():
     before, after = np.zeros(5000, bool), far.copy()
     after[np.flatnonzero(~far)[:250]] = True
     row = dict(status="ok", dataset=MOVED, measures={"test_crops": crops(0, right=(before, after))})
-    assert far_and_near(row) == pytest.approx((100, 10))
+    places, gained = changed_by_distance(row, 2)
+    assert gained == pytest.approx([10, 100]) and far_minus_near(row) == pytest.approx(90)
+    assert places == pytest.approx([distance[~far].mean(), distance[far].mean()])
 
 
 @pytest.mark.parametrize(
@@ -216,3 +226,69 @@ def test_checks_are_other_means_fewer_views_other_models_and_the_overnight_prese
     assert found[f"{HELPS}, overnight"].mean == pytest.approx(2.2)
     alone = checks(Shown(results))
     assert len(alone) == len(found) - 2 and all(np.isfinite(part.mean) for part in alone.values())
+
+
+# --- figures and tables ---------------------------------------------------------------------------------------------
+
+
+def test_gains_are_drawn_by_family_and_by_place_with_the_papers_number():
+    frame = study.collect(study.STUDY.resolve("laptop"), Fake()).frame
+    left, right = figures.gains(frame, 1.3).axes
+    lines = {line.get_label(): line for line in left.lines}
+    assert {"S-MLP", "B-MLP", "CNN", "paper, B-MLP"} <= {*lines}
+    expected = [2.2 * k / 6 for k in range(1, 7)]  # five seeds, 2.0 to 2.4 at all views, in equal steps
+    assert lines["B-MLP"].get_xdata().tolist() == VIEWS
+    assert lines["B-MLP"].get_ydata().tolist() == pytest.approx(expected)
+    assert [*lines["paper, B-MLP"].get_xdata(), *lines["paper, B-MLP"].get_ydata()] == [100, 1.3]
+    places = {line.get_label(): line.get_ydata()[-1] for line in right.lines}
+    assert places["in the middle"] == pytest.approx(2.2) and places["anywhere"] == pytest.approx(5.2)
+
+
+def test_levels_have_a_panel_a_family_and_the_plain_images_line():
+    frame = study.collect(study.STUDY.resolve("laptop"), Fake()).frame
+    axes = figures.levels(frame).axes
+    assert [axis.get_title() for axis in axes] == ["S-MLP", "B-MLP", "CNN"]
+    for axis in axes:
+        drawn = {line.get_label(): line.get_ydata()[-1] for line in axis.lines}
+        assert drawn["without"] == pytest.approx(37.1) and drawn["with augmentation"] > 42
+        assert sum(line.get_ydata()[0] == 40 for line in axis.lines) == 2
+
+
+def test_the_gain_by_distance_is_drawn_at_the_mean_distance_of_each_quarter():
+    frame = study.collect(study.STUDY.resolve("laptop"), Fake()).frame
+    (axis,) = figures.by_distance(frame).axes
+    places = sample(5000, 1, SETS[MOVED].factors)
+    distance = np.sort(np.hypot(places["dx"], places["dy"]))
+    means = distance.reshape(4, 1250).mean(1)
+    assert axis.lines[0].get_xdata().tolist() == pytest.approx(means.tolist())
+    assert axis.lines[0].get_ydata().tolist() == [0, 0, 0, 0]
+
+
+def test_the_table_has_a_row_a_cell():
+    frame = study.collect(study.STUDY.resolve("laptop"), Fake()).frame
+    table = figures.table_of_gains(frame.assign(preset="laptop"))
+    assert len(table) == 8 and set(table["preset"]) == {"laptop"} and "preset" not in figures.table_of_gains(frame)
+    row = table[(table["images"] == MOVED)].iloc[0]
+    assert (row["n"], row["plain top-1, %"]) == (5, "40.0 [40.0, 40.0]")
+    assert f"{row['gain, points [95%]']} n=5" == t_interval([5.0, 5.1, 5.2, 5.3, 5.4]).text()
+
+
+def test_the_papers_table_has_the_gain_by_data_set():
+    table = figures.table_of_paper(claims.paper_table("table2")).set_index("images")
+    assert table.loc["imagenet", "gain, points"] == "+8.2" and table.loc["cifar10", "gain, points"] == "+1.3"
+    assert list(table.index) == ["cifar10", "cifar100", "stl10", "tinyimagenet", "imagenet", "imagenet-real"]
+
+
+def test_pictures_are_a_row_an_image_with_its_views():
+    images = np.random.default_rng(0).integers(0, 256, (2, 3, 8, 8), dtype=np.uint8)
+    views = np.stack([images[:, :, ::-1], images], 1)
+    axes = figures.views_of(images, views, ["a", "b"]).axes
+    assert len(axes) == 6 and (axes[0].images[0].get_array() == images[0].transpose(1, 2, 0)).all()
+    assert (axes[4].images[0].get_array() == images[1, :, ::-1].transpose(1, 2, 0)).all()
+
+
+def test_nothing_run_is_empty_figures():
+    frame = study.collect(study.STUDY.resolve("laptop"), not_run).frame
+    for figure in (figures.gains(frame), figures.levels(frame), figures.by_distance(frame)):
+        assert not any(axis.lines for axis in figure.axes)
+    assert set(figures.table_of_gains(frame)["plain top-1, %"]) == {"not run"}

@@ -26,4 +26,17 @@ def everywhere(results: Any) -> list[Choice]:
     return [*on_photographs(results), *on_shapes(results)]
 
 
-FIRST_SCREEN: dict[str, Callable[[Any], Sequence[Choice]]] = {}
+def nowhere(results: Any) -> list[Choice]:
+    """None: what the study sets, not what it finds."""
+    return []
+
+
+FIRST_SCREEN: dict[str, Callable[[Any], Sequence[Choice]]] = {
+    "test-time-views": nowhere,
+    "test-time-dataset": nowhere,
+    "test-time-scale": nowhere,
+    "test-time-gain": on_photographs,
+    "test-time-moved": on_shapes,
+    "test-time-claim-10": everywhere,
+    "test-time-robustness": everywhere,
+}

@@ -33,18 +33,26 @@ def share_of_errors(row: dict) -> float:
     return 100 * gain(row) / (100 - found["top1_plain"])
 
 
-def far_and_near(row: dict) -> tuple[float, float]:
-    """The gain on the half of a run's test shapes that lie farthest from the middle, and on the other half; nan of a
-    run on anything but shapes that are moved."""
+def changed_by_distance(row: dict, parts: int) -> tuple[np.ndarray, np.ndarray] | None:
+    """The gain on a run's test shapes by their distance from the middle, in so many parts of equal size, the nearest
+    first: mean distance in half sides of the picture, and points, (parts,) each. None where it was not measured, and of
+    a run on anything but shapes that are moved."""
     found = measures_of(row).get(MEASURE)
     if not found or row["dataset"] != MOVED:
-        return float("nan"), float("nan")
+        return None
     count = found["images"]
     places = sample(SETS[MOVED].test, 1, SETS[MOVED].factors)
     distance = np.hypot(places["dx"], places["dy"])[:count]
     changed = unpack(found["right_logits"], count).astype(float) - unpack(found["right_plain"], count)
-    far = distance > np.median(distance)
-    return 100 * changed[far].mean(), 100 * changed[~far].mean()
+    cuts = np.array_split(np.argsort(distance, kind="stable"), parts)
+    return np.array([distance[own].mean() for own in cuts]), np.array([100 * changed[own].mean() for own in cuts])
+
+
+def far_minus_near(row: dict) -> float:
+    """The gain on the half of a run's test shapes that lie farthest from the middle, minus that on the other half; nan
+    where there is none."""
+    found = changed_by_distance(row, 2)
+    return float("nan") if found is None else float(found[1][1] - found[1][0])
 
 
 def compared(frame: pd.DataFrame) -> pd.DataFrame:
@@ -85,8 +93,7 @@ def checks(shown: Shown) -> dict[str, Estimate]:
     }.items():
         found |= {f"{name}, {part}": estimate for part, estimate in gains(frame, value).items()}
     found["moved - centred shapes, in % of the errors"] = gains(frame, share_of_errors)[MOST_MOVED]
-    halves = [of_runs(rows, lambda row, side=side: far_and_near(row)[side], MOVED) for side in (0, 1)]
-    found["moved shapes: far from the middle - near it"] = paired_difference(*halves)
+    found["moved shapes: far from the middle - near it"] = t_interval(of_runs(rows, far_minus_near, MOVED))
     for family in dict.fromkeys(frame["family"]):
         for augmented in (True, False):
             if (family, augmented) != ("B-MLP", True):
