@@ -37,6 +37,8 @@ def evaluate(
     if not 0 < crop_scale <= 1:
         raise UserError(f"--crop-scale {crop_scale:g}: a share of the image's area, above 0 and at most 1")
     name = parse(model).name
+    if tta:
+        _say_how_long(name, dataset, resolution, tta)
     found = row(
         user_path(checkpoint, "--checkpoint"),
         name,
@@ -57,6 +59,26 @@ def evaluate(
     )
     for line in _lines(found):
         typer.echo(line)
+
+
+def _say_how_long(model: str, dataset: str, resolution: int, views: int) -> None:
+    """One line on stderr where the views take more than a minute on two CPU cores."""
+    import torch
+
+    from mlp_lib import datasets
+    from mlp_lib.models import build
+    from mlp_lib.models.flops import cost
+    from mlp_lib.sweeps.costs import PLANNED_RATE, human_seconds
+
+    facts = datasets.facts(dataset)
+    with torch.device("meta"):
+        network = build(model, facts.num_classes, resolution, channels=facts.channels)
+    flops = 2 * cost(network, facts.channels, resolution).macs * facts.test_size * views
+    if (seconds := flops / PLANNED_RATE["wide"]) > 60:
+        line = (
+            f"{views} crops of {facts.test_size:,} images: {flops:.2g} FLOPs, {human_seconds(seconds)} on two CPU cores"
+        )
+        typer.echo(line, err=True)
 
 
 def papers_numbers(model: str, dataset: str) -> dict[str, float | None]:

@@ -208,6 +208,15 @@ def test_the_parts_are_the_gain_and_the_difference_of_gains():
     assert claims.judge(10, nothing.frame).verdict == "not tested"
 
 
+def test_what_the_rule_leaves_out_changes_no_comparison_and_whatever_is_left_in_does():
+    frame = study.collect(study.STUDY.resolve("laptop"), Fake(gains=lambda run: run.seed**2 / 7)).frame
+    rule = study.STUDY.rules[10]
+    rows = rule.rows(frame)
+    assert 0 < len(rows) < len(frame) and rule.parts(rows) == rule.parts(frame)
+    for row in rows.index:
+        assert rule.parts(frame.drop(row)) != rule.parts(frame)
+
+
 def test_the_papers_number_stands_beside_the_first_part():
     c = claims.claim(10)
     assert c.value == 1.3 and HELPS.endswith(c.value_of) and not MOST_MOVED.endswith(c.value_of)

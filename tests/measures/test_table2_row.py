@@ -10,6 +10,7 @@ from helpers import image_tree
 
 from mlp_lib import cli, datasets
 from mlp_lib.chapters.claims import MARKS, paper_table
+from mlp_lib.cli import evaluate
 from mlp_lib.cli.evaluate import papers_numbers
 from mlp_lib.errors import UserError
 from mlp_lib.measures.table2_row import PUBLIC_STATISTICS, load_test_part, public_statistics, row
@@ -152,6 +153,15 @@ def test_the_command_prints_the_row_beside_the_papers(command, tmp_path):
     found = json.loads(out)
     assert (code, err) == (0, "") and found["top1"] == expected["top1"] and found["top1_views"] is None
     assert found["paper"]["top1"] is None and found["model"] == MODEL
+
+
+def test_how_long_a_hundred_crops_take_is_said_first(capsys):
+    """113 million multiply-adds an image (12288 x 1024 + 12 x 8 x 1024^2 + 10 x 1024), 10,000 images, 100 crops."""
+    evaluate._say_how_long("B-12/Wi-1024", "cifar10", 64, 100)
+    macs = 12288 * 1024 + 12 * 8 * 1024**2 + 10 * 1024
+    assert f"{2e6 * macs:.2g} FLOPs, 25.2 min on two CPU cores" in capsys.readouterr().err
+    evaluate._say_how_long("B-1/Wi-16", "digits", 8, 100)
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize(
