@@ -1,4 +1,4 @@
-"""Weights of others in the layout of the paper's public checkpoints (PAPER.md section 2), into a model of ours.
+"""Weights of others in the layout of the paper's public checkpoints, into a model of ours.
 
 A file is a state dict, by torch or as safetensors, of any float type, bare or inside a dict under a usual name, with or
 without the prefix that DataParallel gives. Nothing in it is executed.

@@ -13,7 +13,7 @@ from mlp_lib.models import build
 from mlp_lib.models.published import load_published, read_state_dict
 
 MODEL = "B-2/Wi-8"
-LAYOUT = {  # PAPER.md section 2, written out: 8 pixels of one channel, 10 classes, expansion 4
+LAYOUT = {  # the names of the public checkpoints, written out: 8 pixels of one channel, 10 classes, expansion 4
     "linear_in.weight": (8, 64),
     "linear_in.bias": (8,),
     **{f"blocks.{i}.block.0.weight": (32, 8) for i in (0, 1)},

@@ -20,11 +20,11 @@ from mlp_lib.chapters.test_time.rules import (
     of_runs,
     share_of_errors,
 )
-from mlp_lib.plots.style import FAMILY_COLOURS, WIDTH, plain_log_axis, say_not_run, t_bounds
+from mlp_lib.plots.style import DASHES, FAMILY_COLOURS, WIDTH, plain_log_axis, say_not_run, t_bounds
 from mlp_lib.records.frames import measures_of
 from mlp_lib.stats.intervals import t_interval
 
-PLACES = {CENTRED: ("in the middle", "#1B3A8A"), MOVED: ("anywhere", "#C4302B")}
+PLACES = {CENTRED: ("in the middle", ":"), MOVED: ("anywhere", "-")}
 QUARTERS = 4  # of the shapes by distance from the middle
 
 
@@ -48,8 +48,8 @@ def gains(frame: pd.DataFrame, paper: float | None = None) -> Figure:
     photographs = points[~points["dataset"].isin(SHAPES)]
     for family, colour in FAMILY_COLOURS.items():
         _band(left, photographs[photographs["family"] == family], "gain", colour, family)
-    for dataset, (label, colour) in PLACES.items():
-        _band(right, points[points["dataset"] == dataset], "gain", colour, label)
+    for dataset, (label, style) in PLACES.items():
+        _band(right, points[points["dataset"] == dataset], "gain", FAMILY_COLOURS["B-MLP"], label, style)
     if paper is not None and left.lines:
         left.plot([100], [paper], marker="D", color=FAMILY_COLOURS["B-MLP"], mfc="white", ls="", label="paper, B-MLP")
     _finish((left, right), "gain over the plain image (points)", ("photographs", "B-MLP on shapes"))
@@ -187,7 +187,10 @@ def _finish(axes: Sequence[Axes], ylabel: str, titles: Sequence[str]) -> None:
             say_not_run(axis)
             continue
         plain_log_axis(axis)
+        numbers = sorted({float(x) for line in axis.lines if line.get_marker() != "None" for x in line.get_xdata()})
+        axis.set_xticks(numbers, [f"{number:g}" for number in numbers])
+        axis.set_xticks([], minor=True)
         axis.set_xlabel("random views averaged")
-        axis.legend(fontsize=8)
+        axis.legend(fontsize=8, handlelength=DASHES)
     axes[0].set_ylabel(ylabel)
     plt.close(axes[0].figure)  # shown once, by the cell that names it
