@@ -276,7 +276,9 @@ def test_the_gain_by_distance_is_drawn_at_the_mean_distance_of_each_quarter():
 def test_the_table_has_a_row_a_cell():
     frame = study.collect(study.STUDY.resolve("laptop"), Fake()).frame
     table = figures.table_of_gains(frame.assign(preset="laptop"))
-    assert len(table) == 8 and set(table["preset"]) == {"laptop"} and "preset" not in figures.table_of_gains(frame)
+    assert len(table) == 8 and "preset" not in table and table.equals(figures.table_of_gains(frame))
+    both = figures.table_of_gains(pd.concat([frame.assign(preset=name) for name in ("laptop", "overnight")]))
+    assert both["preset"].tolist() == ["laptop"] * 8 + ["overnight"] * 8
     row = table[(table["images"] == MOVED)].iloc[0]
     assert (row["n"], row["plain top-1, %"]) == (5, "40.0 [40.0, 40.0]")
     assert f"{row['gain, points [95%]']} n=5" == t_interval([5.0, 5.1, 5.2, 5.3, 5.4]).text()

@@ -120,9 +120,9 @@ def views_of(images: np.ndarray, views: np.ndarray, labels: Sequence[str]) -> Fi
 
 
 def table_of_gains(frame: pd.DataFrame) -> pd.DataFrame:
-    """A row a cell, and preset where that is a column: test top-1 of the plain image, and what the mean over all views
-    gains, of the logits, of the probabilities, with ten views, and in percent of the plain image's errors; 95%
-    intervals between seeds."""
+    """A row a cell, and preset where there are several: test top-1 of the plain image, and what the mean over all views
+    gains, of the logits, of the probabilities, and in percent of the plain image's errors; 95% intervals between
+    seeds."""
     rows = []
     frame = frame if "preset" in frame else frame.assign(preset="")
     for (preset, dataset, model, augmented), runs in frame.groupby(
@@ -131,7 +131,6 @@ def table_of_gains(frame: pd.DataFrame) -> pd.DataFrame:
         columns = {
             "gain, points [95%]": gain,
             "of the probabilities": lambda row: gain(row, "probabilities"),
-            "with ten views": lambda row: gain(row, views=10),
             "in % of the errors": share_of_errors,
         }
         plain = t_interval(plain_top1(runs))
@@ -143,7 +142,7 @@ def table_of_gains(frame: pd.DataFrame) -> pd.DataFrame:
                 "n": plain.n,
                 "plain top-1, %": _text(plain),
                 **{name: _text(t_interval(of_runs(runs, value, dataset))) for name, value in columns.items()},
-                **({"preset": preset} if preset else {}),
+                **({"preset": preset} if frame["preset"].nunique() > 1 else {}),
             }
         )
     return pd.DataFrame(rows)
