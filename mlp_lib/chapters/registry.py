@@ -13,6 +13,7 @@ from mlp_lib.chapters.rule import Rule
 from mlp_lib.chapters.settings.study import STUDY as SETTINGS
 from mlp_lib.chapters.study import Study
 from mlp_lib.chapters.symmetry.study import STUDY as SYMMETRY
+from mlp_lib.chapters.test_time.study import STUDY as TEST_TIME
 from mlp_lib.chapters.transfer.study import STUDY as TRANSFER
 from mlp_lib.errors import UserError
 
@@ -31,6 +32,7 @@ STUDIES: dict[str, Study] = {
         ALLOCATION,
         SYMMETRY,
         TRANSFER,
+        TEST_TIME,
     )
 }
 RULES: dict[int, Rule] = {number: rule for study in STUDIES.values() for number, rule in study.rules.items()}

@@ -12,7 +12,7 @@ from mlp_lib.machine import check_count
 # Written out, and held to `registry.STUDIES` by a test: importing the studies would double the time that --help takes.
 STUDY_NAMES = (
     "rq1, rq1-settings, rq1-controls, rq1-permutation, rq1-inference, rq1-ablations, rq2-augmentation, rq2-batch-size, "
-    "rq3-laws, rq4-allocation, rq4-symmetry, rq5-transfer"
+    "rq3-laws, rq4-allocation, rq4-symmetry, rq5-transfer, rq5-test-time"
 )
 
 

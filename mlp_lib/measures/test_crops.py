@@ -85,8 +85,8 @@ def predictions(
 ) -> Predictions:
     """Classes of every image of a split by the plain image, and by the mean over the first so many random views.
 
-    counts: numbers of views; the views of a smaller number are the first of a larger one. View v of image i depends on
-    (seed, v, i) alone, on any machine: its numbers are drawn on the processor.
+    counts: numbers of views, or none; the views of a smaller number are the first of a larger one. View v of image i
+    depends on (seed, v, i) alone, on any machine: its numbers are drawn on the processor.
     """
     model.eval()
     plain: list[Tensor] = []
@@ -96,8 +96,8 @@ def predictions(
         images = data.normalise(split.images[start : start + BATCH])  # (B, C, H, W)
         plain.append(_ranked(model(data.permute(images)).float()))
         sums = torch.zeros(2, len(images), data.num_classes, device=images.device)  # of logits, of probabilities
-        for view in range(max(logits)):
-            answer = model(data.permute(_view(images, views, seed, view, start))).float()  # (B, K)
+        for view in range(max(logits, default=0)):
+            answer = model(data.permute(view_of(images, views, seed, view, start))).float()  # (B, K)
             sums += torch.stack([answer, answer.softmax(1)])
             if view + 1 in logits:
                 logits[view + 1].append(_ranked(sums[0]))
@@ -106,7 +106,7 @@ def predictions(
     return Predictions(torch.cat(plain), *both)
 
 
-def _view(images: Tensor, views: Views, seed: int, view: int, start: int) -> Tensor:
+def view_of(images: Tensor, views: Views, seed: int, view: int, start: int) -> Tensor:
     """View number `view` of each of (B, C, H, W) images, the first of which is number `start` of its split."""
     height, width = images.shape[-2:]
     generator = _generator("cpu", "test crops", seed, view, start // BATCH)

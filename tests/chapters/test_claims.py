@@ -262,7 +262,7 @@ def test_the_scale_is_that_of_the_rows_which_the_rule_compares():
     ablated = pd.concat([b_mlp.assign(condition=name) for name in CONDITIONS])
     frames = {1: scratch, 2: scratch, 3: scratch, 4: pd.DataFrame(batches), 12: pd.DataFrame(weights)}
     frames |= {13: ablated, 15: permuted}
-    elsewhere = {5, 6, 7, 8, 9, 14}  # in test_scaling.py, test_transfer.py and test_inference.py
+    elsewhere = {5, 6, 7, 8, 9, 10, 14}  # in test_scaling.py, test_transfer.py, test_test_time.py, test_inference.py
     assert frames.keys() == RULES.keys() - elsewhere
     for number, frame in frames.items():
         rule, frame = RULES[number], frame.reset_index(drop=True)

@@ -76,7 +76,7 @@ def test_a_model_of_one_pixel_loses_it_when_crops_move_it():
 
 
 @pytest.mark.parametrize("views", [Views(), Views(0.4, 1.0, False)])
-def test_of_a_linear_model_the_mean_of_the_answers_is_the_answer_to_the_mean_view(views):
+def test_of_a_linear_model_the_mean_of_the_answers_is_the_answer_to_the_meanview_of(views):
     """Views are cut here by torchvision, from the numbers that the measure draws."""
     torch.manual_seed(0)
     images = noise(30)
@@ -134,9 +134,9 @@ def test_views_are_the_same_in_every_batch_subset_and_order_of_models():
     other = predictions(model, whole, whole.test, Views(), (1, 4), seed=1)
     assert not torch.equal(first.logits[1], other.logits[1])
     assert torch.equal(first.plain, other.plain)
-    seen = crops._view(images[:2].float(), Views(), 0, 0, 0), crops._view(images[:2].float(), Views(), 0, 1, 0)
+    seen = crops.view_of(images[:2].float(), Views(), 0, 0, 0), crops.view_of(images[:2].float(), Views(), 0, 1, 0)
     assert not torch.equal(*seen)
-    blocks = [crops._view(torch.ones(2, 1, 32, 32) * torch.arange(32.0), Views(), 0, 0, start) for start in (0, 500)]
+    blocks = [crops.view_of(torch.ones(2, 1, 32, 32) * torch.arange(32.0), Views(), 0, 0, start) for start in (0, 500)]
     assert not torch.equal(*blocks)
 
 
@@ -163,7 +163,7 @@ def test_the_crops_are_the_runs_own_and_grey_images_are_not_flipped():
     assert facts("digits").channels == 1 and not found["flip"] and (found["scale"], found["images"]) == (0.08, 30)
     centre = torch.arange(8.0).expand(1, 1, 8, 8)  # brighter to the right: no view turns that round
     for view in range(20):
-        seen = crops._view(centre, Views(flip=False), 0, view, 0)
+        seen = crops.view_of(centre, Views(flip=False), 0, view, 0)
         assert (seen.diff(dim=3) >= 0).all()
 
 
