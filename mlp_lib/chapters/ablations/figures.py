@@ -122,7 +122,9 @@ def learning(points: pd.DataFrame) -> Figure:
     if len(points):
         epochs = sorted(points["epoch"].unique())
         axes[0, 0].set(xscale="log")
-        axes[0, 0].set_xticks(epochs, [f"{epoch:g}" for epoch in epochs])
+        last = max(epochs)
+        marked = [epoch for epoch in epochs if epoch == last or epoch < 0.75 * last]  # labels that do not overlap
+        axes[0, 0].set_xticks(marked, [f"{epoch:g}" for epoch in marked])
         axes[0, 0].set_xticks([], minor=True)
     for axis in axes[1]:
         axis.set_xlabel("epochs")

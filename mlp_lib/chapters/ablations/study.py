@@ -159,8 +159,6 @@ def choices_of(*names: str) -> Callable[[Results], list[Choice]]:
 
 # On which choices of a learning rate each value on the page's first screen rests.
 FIRST_SCREEN: dict[str, Callable[[Results], Sequence[Choice]]] = {
-    "ablations-helping": choices_of(*INGREDIENTS),
-    "ablations-hurting": choices_of(*INGREDIENTS),
     "ablations-claim-13": choices_of(*STRONG),
     "ablations-beside": choices_of(*STRONG, *SLIGHT),
     "ablations-tie": choices_of(GELU),
