@@ -173,6 +173,16 @@ def test_tables_say_what_the_records_say(results):
     assert len(figures.table_of_choices(results)) == len(results.choices) + len(results.upstream_choices)
 
 
+def test_the_papers_numbers_stand_beside_ours_with_their_source(results):
+    table = figures.beside_the_paper(results, claims.paper_table("table1"), claims.paper_table("table2"))
+    papers = table[table["whose"] == "the paper"].set_index(["model", "how"])["test top-1 %"]
+    best = papers["B-12/Wi-1024", "pre-trained with augmentation on 11.8 million images"]
+    assert best.startswith("94.2 (") and any(how.startswith("pre-trained without") for _, how in papers.index)
+    assert any(text.startswith("75.4 (") for text in papers)
+    ours = table[table["whose"] == "ours"]
+    assert len(ours) == 3 and all("n=3" in text for text in ours["test top-1 %"])
+
+
 @pytest.mark.parametrize("name", ["accuracy", "by_target_images", "by_upstream_images", "low_shot", "learning"])
 def test_figures_are_drawn_with_records_and_say_so_without(results, name):
     assert any(axis.lines or axis.containers for axis in getattr(figures, name)(results).axes)

@@ -240,6 +240,24 @@ def probe_difference(results: Results, reader: str = "probe_"):
     return paired_difference(first, second)
 
 
+def beside_the_paper(results: Results, scratch: pd.DataFrame, pre_trained: pd.DataFrame) -> pd.DataFrame:
+    """The paper's numbers on the target set, from scratch and pre-trained (`claims.paper_table` of "table1" and
+    "table2"), and below them ours, with what each was trained on."""
+    target = judged(results.frame)["dataset"].iloc[0]
+    rows = []
+    for row in scratch[(scratch["dataset"] == target) & (scratch["family"] == "B-MLP")].itertuples():
+        how = f"from scratch, {'no augmentation' if row.augment == 'none' else 'augmented'}, {row.epochs} epochs"
+        rows.append(("the paper", row.model, how, f"{row.top1:.1f} ({row.source})"))
+    for row in pre_trained[(pre_trained["dataset"] == target) & (pre_trained["tta"] == "no")].itertuples():
+        how = f"pre-trained {'with' if row.augmented == 'yes' else 'without'} augmentation on 11.8 million images"
+        rows.append(("the paper", row.model, how, f"{row.top1:.1f} ({row.source})"))
+    images = _judged_images(results)
+    for start in (LONG, PLAIN, AUGMENTED):
+        found = t_interval(by_seed(judged(results.frame), start=start))
+        rows.append(("ours", _judged_model(results), f"{start}; {images:,} images of the target", found.text()))
+    return pd.DataFrame(rows, columns=["whose", "model", "how", "test top-1 %"])
+
+
 def table_of_choices(results: Results) -> pd.DataFrame:
     """How each learning rate was chosen (`plots.tables.table_of_rates`): of the pre-trainings, then on the target."""
     stages = {"upstream": results.upstream_choices, "target": results.choices}
