@@ -38,7 +38,7 @@ class Fake:
             if measures:
                 self.measured[run.key] = measures
             if train and not self.missing(run):
-                middle = 0.03 if run.init else 3e-4 if run.model.startswith(("B", "S")) else 1e-3
+                middle = 0.03 if run.init else 1e-4 if run.model.startswith(("B", "S")) else 1e-3
                 top1 = 20 + 10 * np.log10(run.train_examples) + GAINS[start_of(run, self.preset)] + run.seed % 7 / 10
                 metrics = {"val_top1": 90 - abs(np.log(run.lr / middle)), "test_top1": float(top1), "train_top1": 60.0}
                 probes = {name: self.probe(name, run) for name in measures or ()}
@@ -79,7 +79,7 @@ def test_a_chain_is_the_papers_fine_tuning_of_its_own_pre_training(results, fake
 def test_training_from_scratch_takes_the_steps_of_both(results):
     steps = results.frame.groupby("start")["total_steps"].unique()
     assert {start: list(found) for start, found in steps.items()} == {
-        start: [6000] if start == LONG else [1000] for start in STARTS
+        start: [4500] if start == LONG else [1000] for start in STARTS
     }
 
 

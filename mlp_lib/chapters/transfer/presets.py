@@ -133,8 +133,9 @@ PRESETS = {
         upstream_sizes=(5000, 15_000, None),
         target_sizes=(1000, 5000, 20_000),
         judged_size=5000,
-        upstream_steps=5000,
+        upstream_steps=3500,
         target_steps=1000,
+        mlp_lrs=(3e-5, 1e-4, 3e-4),  # around what the laptop preset chose
     ),
     "gpu": Preset(
         upstream="cifar100",
