@@ -7,6 +7,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter
 
 from mlp_lib.chapters.symmetry.study import Results
 from mlp_lib.errors import UserError
@@ -48,16 +49,38 @@ def first_model(points: pd.DataFrame, family: str) -> str:
     return "" if own.empty else own.iloc[0]
 
 
-def at_lowest_error(found: Worth | None) -> str:
-    """The price at the lowest error that both reach with an interval, as "12 [9, 15] at 20% error"."""
-    if found is None:
+def at_common_error(points: pd.DataFrame) -> tuple[float, dict[float, str]]:
+    """The lowest error that both networks reach, with an interval, on every range; and the price there by range, as
+    "4.6 [4.2, 5.1]". nan and "not run" where a range has no price."""
+    reaches = sorted(points["reach"].unique())
+    found = {reach: price(points, reach) for reach in reaches}
+    lowest = [one.errors[np.isfinite(one.low)].min() for one in found.values() if one and np.isfinite(one.low).any()]
+    if not lowest or len(lowest) < len(reaches):
+        return float("nan"), dict.fromkeys(reaches, "not run")
+    level = max(lowest)
+    return level, {reach: _price_text(points, reach, level) for reach in reaches}
+
+
+def _price_text(points: pd.DataFrame, reach: float, level: float) -> str:
+    """The price at an error in percent, or which network has no such error."""
+    own = points[(points["reach"] == reach) & (points["repeated"] == 0) & (points["error"] > 0)]
+    sides = [own[own["model"] == first_model(own, family)] for family in (WITHOUT, PRIOR)]
+    try:
+        curves_of = [side.rename(columns={"seen": "x"})[["x", "error", "seed"]] for side in sides]
+        found = what_is_a_bias_worth(*curves_of, errors=[level])
+    except UserError:
         return "not run"
-    known = np.flatnonzero(np.isfinite(found.low))
-    if not len(known):
-        return "no error in common"
-    at = known[np.argmin(found.errors[known])]
-    low, high = _digits(found.low[at]), _digits(found.high[at])
-    return f"{_digits(found.ratio[at])} [{low}, {high}] at {found.errors[at]:.0f}% error"
+    if not np.isfinite(found.ratio[0]):
+        return found.edge[0].replace("a:", WITHOUT).replace("b:", PRIOR)
+    ends = f" [{_digits(found.low[0])}, {_digits(found.high[0])}]" if np.isfinite(found.low[0]) else ""
+    return f"{_digits(found.ratio[0])}{ends}"
+
+
+def error_after_all(points: pd.DataFrame, family: str, reach: float) -> str:
+    """Validation error in percent after all new images, of the family's first model, as "55.1 [51.9, 58.3] n=3"."""
+    own = points[(points["reach"] == reach) & (points["repeated"] == 0)]
+    own = own[own["model"] == first_model(own, family)]
+    return t_interval(own.loc[own["seen"] == own["seen"].max(), "error"]).text()
 
 
 def _digits(value: float) -> str:
@@ -80,7 +103,7 @@ def price_of_a_prior(points: pd.DataFrame) -> Figure:
             right.fill_between(found.errors, found.low, found.high, color=colour, alpha=0.15, lw=0)
     left.set(xscale="log", yscale="log", xlabel="images, each seen once", ylabel="validation error (%)")
     left.set_title("Error falls with new images", fontsize=10)
-    right.set(yscale="log", xlabel="validation error that both reach (%)", ylabel="images of the MLP / of the CNN")
+    right.set(yscale="log", xlabel="validation error that both reach (%)", ylabel="images, B-MLP over CNN")
     right.set_title("What the convolution is worth", fontsize=10)
     right.axhline(1, color="#777777", lw=1, ls=":")
     for axis in (left, right):
@@ -89,6 +112,9 @@ def price_of_a_prior(points: pd.DataFrame) -> Figure:
         else:
             say_not_run(axis)
     right.invert_xaxis()
+    right.yaxis.set_major_locator(FixedLocator([0.5, 1, 2, 3, 5, 10, 20, 50, 100]))
+    right.yaxis.set_minor_locator(FixedLocator([]))
+    right.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}×"))
     plt.close(figure)
     return figure
 
@@ -99,22 +125,10 @@ def _moves(reach: float) -> str:
 
 def table_of_prices(points: pd.DataFrame, levels: tuple[float, ...] = (70, 50, 30, 20, 10)) -> pd.DataFrame:
     """How many times the CNN's new images the B-MLP needs, a row a range of positions and a column an error."""
-    rows = []
-    for reach in sorted(points["reach"].unique()):
-        own = points[(points["reach"] == reach) & (points["repeated"] == 0) & (points["error"] > 0)]
-        row = {"positions": _moves(reach)}
-        for level in levels:
-            try:
-                sides = [own[own["model"] == first_model(own, family)] for family in (WITHOUT, PRIOR)]
-                tables = [side.rename(columns={"seen": "x"})[["x", "error", "seed"]] for side in sides]
-                found = what_is_a_bias_worth(*tables, errors=[level])
-            except UserError:
-                row[f"at {level:g}% error"] = "not run"
-                continue
-            ends = f" [{_digits(found.low[0])}, {_digits(found.high[0])}]" if np.isfinite(found.low[0]) else ""
-            edge = found.edge[0].replace("a:", f"{WITHOUT}").replace("b:", PRIOR)
-            row[f"at {level:g}% error"] = f"{_digits(found.ratio[0])}{ends}" if np.isfinite(found.ratio[0]) else edge
-        rows.append(row)
+    rows = [
+        {"positions": _moves(reach), **{f"at {level:g}% error": _price_text(points, reach, level) for level in levels}}
+        for reach in sorted(points["reach"].unique())
+    ]
     return pd.DataFrame(rows) if rows else pd.DataFrame({"positions": ["not run"]})
 
 
