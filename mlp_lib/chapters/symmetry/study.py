@@ -146,6 +146,17 @@ def collect(preset: Preset, ensure: Ensure) -> Results:
     return Results(frame, choices)
 
 
+def _choices_on(*places: int):
+    """The choices of rates on these sets, by their place in the order of ranges."""
+
+    def choices(results: Results) -> list[Choice]:
+        ordered = sorted({dataset for dataset, _ in results.choices}, key=reach_of)
+        wanted = {ordered[place] for place in places}
+        return [choice for (dataset, _), choice in results.choices.items() if dataset in wanted]
+
+    return choices
+
+
 STUDY = Study(
     name="rq4-symmetry",
     title="A known symmetry: what a convolution is worth when objects move",
@@ -155,4 +166,10 @@ STUDY = Study(
         Preset, "datasets", "models", "images", "epochs", "repeated", "batch_size", "seeds", "mlp_lrs", "control_lrs"
     ),
     collect=collect,
+    first_screen={
+        "symmetry-images": _choices_on(),  # what the study sets, not what it finds
+        "symmetry-level": _choices_on(0, -1),
+        "symmetry-still": _choices_on(0),
+        **{f"symmetry-{name}": _choices_on(-1) for name in ("moved", "end-mlp", "end-cnn")},
+    },
 )
