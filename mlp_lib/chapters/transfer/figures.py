@@ -29,9 +29,10 @@ LOOKS = {
 
 
 def accuracy(results: Results) -> Figure:
-    """Test top-1 on the target after every start, a panel a model, with 95% t-intervals between seeds."""
+    """Test top-1 on the target after every start, a panel a model that has run, with 95% t-intervals between seeds."""
     frame = _at_judged_size(results)
-    models = list(frame["model"].unique())
+    run = frame[frame["status"].isin(FINISHED) | frame["judged"]]
+    models = list(run["model"].unique())
     figure, axes = plt.subplots(len(models), 1, figsize=(WIDTH, 0.7 + 1.35 * len(models)), sharex=True, squeeze=False)
     for axis, model in zip(axes[:, 0], models, strict=True):
         rows = frame[frame["model"] == model]
@@ -135,7 +136,7 @@ def table_of_starts(results: Results) -> pd.DataFrame:
     """Test top-1 on the target by model and start, and each start minus the model's training from scratch for as long
     as both, in points, paired by seed."""
     frame, rows = _at_judged_size(results), []
-    for model in frame["model"].unique():
+    for model in frame.loc[frame["status"].isin(FINISHED) | frame["judged"], "model"].unique():
         own = frame[frame["model"] == model]
         for start in [start for start in STARTS if start in set(own["start"])]:
             found = own[own["start"] == start]
