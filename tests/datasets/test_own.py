@@ -298,7 +298,7 @@ def test_a_run_on_a_set_of_ones_own_from_images_to_a_record_without_them(flowers
     assert data.train.images.shape == (5, 3, 6, 6) and data.mean.shape == (3, 1, 1)
     outcome, _ = loop.train(run, root / "weights", How("cpu", "fp32"))
     assert outcome.status == "ok" and outcome.fingerprint == datasets.load("folder:flowers@8").fingerprint
-    child = make_run(model="B-1/Wi-8", dataset="digits", epochs=1, init=dict(run=run, transform="new_head", epoch=1))
+    child = make_run(model="B-1/Wi-8", dataset="shapes", epochs=1, init=dict(run=run, transform="new_head", epoch=1))
     store = Store(root / "records")
     store.add(record_of(run))
     store.add(record_of(child))
