@@ -68,6 +68,6 @@ $(STAMP): requirements.lock pyproject.toml
 	set -e; \
 	$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 || \
 		$$uv venv --quiet --allow-existing --python "$(PYTHON)" $(VENV); \
-	$$uv pip install --python $(BIN)/python --require-hashes -r requirements.lock; \
+	$$uv pip install --compile-bytecode --python $(BIN)/python --require-hashes -r requirements.lock; \
 	$$uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
 	@touch $@

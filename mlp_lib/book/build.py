@@ -16,7 +16,9 @@ import shutil
 import subprocess
 import sys
 import time
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from datetime import UTC, datetime
+from multiprocessing import get_context
 from pathlib import Path
 
 from mlp_lib import __version__
@@ -24,11 +26,14 @@ from mlp_lib.book import finish, reference
 from mlp_lib.chapters.registry import STUDIES
 from mlp_lib.chapters.study import SIZES
 from mlp_lib.errors import UserError
+from mlp_lib.machine import usable_cores
 from mlp_lib.paths import REPOSITORY, user_path
-from mlp_lib.sweeps.process import environment
+from mlp_lib.sweeps.process import environment, nothing_of_main
+from mlp_lib.sweeps.workers import THREAD_VARIABLES, WAIT_POLICY
 
 ROOT = REPOSITORY
-# Left in every folder a build made; without it a folder is somebody else's and is never emptied.
+# Left in every folder a build made; without it a folder is somebody else's and is never emptied. It names the preset
+# once the book is finished.
 MARKER = ".mlp_lib_book"
 # What `make bench` puts into the same folder; it is of no page, and takes minutes to measure.
 KEPT = ("bench.json", "bench.json.part")
@@ -62,6 +67,7 @@ def build(preset: str = "auto", out: Path | None = None, train: bool = False) ->
     index = render(src, out)
     for notebook in notebooks:  # what a page's download button gives: the source, with the parameters' own defaults
         shutil.copy(notebook, out / "html" / "_sources" / "notebooks" / notebook.name)
+    (out / MARKER).write_text(preset, encoding="utf-8")
     return index
 
 
@@ -133,30 +139,53 @@ def repository_address(root: Path) -> str | None:
 
 
 def execute_all(notebooks: list[Path], folder: Path, preset: str, train: bool) -> list[dict]:
-    """Execute `notebooks` into `folder`, one line printed for each; return rows of notebook, preset, mode, seconds.
+    """Execute `notebooks` into `folder`, one a core at a time, a line printed for each as it ends; return rows of
+    notebook, preset, mode, seconds.
 
-    A notebook marked `{"mlp_lib": {"last": true}}` runs after the others and is given those rows as `executed`.
+    Notebooks marked `{"mlp_lib": {"last": true}}` wait for all before them and are given those rows as `executed`.
     """
-    rows = []
-    for notebook in sorted(notebooks, key=lambda path: _own_metadata(path).get("last", False)):
-        live = preset == "smoke" or _own_metadata(notebook).get("live", False)
-        page = notebook.stem.removesuffix("-details")  # an appendix has the sizes of its chapter
-        own = next((study.presets for study in STUDIES.values() if study.page == page), SIZES)
-        size = "smoke" if live else preset if preset in own else "auto"  # not every chapter has every size
-        wanted = {"preset": size, "train": live or train, "executed": list(rows)}
-        known = parameters_of(notebook)
-        print(f"  {notebook.stem:<28}", end="", flush=True)
-        # Live numbers must come from this build, and building must not add records to the repository.
-        with environment(MLP_LIB_RUNS=str(folder.parent.parent / "runs")) if live else contextlib.nullcontext():
-            try:
-                seconds = execute(notebook, folder / notebook.name, {k: v for k, v in wanted.items() if k in known})
-            except UserError:
-                print(" failed", flush=True)
-                raise
-        print(f"{seconds:7.1f} s", flush=True)
-        mode = "trained while building" if live else "trains what is missing" if train else "from records"
-        rows.append({"notebook": notebook.stem, "preset": wanted["preset"], "mode": mode, "seconds": round(seconds, 1)})
+    last = [notebook for notebook in notebooks if _own_metadata(notebook).get("last", False)]
+    waves = [[notebook for notebook in notebooks if notebook not in last], *([notebook] for notebook in last)]
+    side_by_side = max(1, min(usable_cores(), len(waves[0])))
+    limits = {name: str(max(1, usable_cores() // side_by_side)) for name in THREAD_VARIABLES}
+    rows: list[dict] = []
+    with environment(**limits, **WAIT_POLICY), ProcessPoolExecutor(side_by_side, get_context("spawn")) as pool:
+        for wave in waves:
+            futures = {}
+            for notebook in wave:
+                live = preset == "smoke" or _own_metadata(notebook).get("live", False)
+                size, known = _size(notebook, preset, live), parameters_of(notebook)
+                wanted = {"preset": size, "train": live or train, "executed": list(rows)}
+                given = {name: value for name, value in wanted.items() if name in known}
+                mode = "trained while building" if live else "trains what is missing" if train else "from records"
+                with nothing_of_main():
+                    future = pool.submit(_execute_one, notebook, folder / notebook.name, given, live)
+                futures[future] = {"notebook": notebook.stem, "preset": size, "mode": mode}
+            for future in as_completed(futures):
+                row = futures[future]
+                try:
+                    row["seconds"] = round(future.result(), 1)
+                except UserError:
+                    print(f"  {row['notebook']:<28} failed", flush=True)
+                    pool.shutdown(cancel_futures=True)
+                    raise
+                print(f"  {row['notebook']:<28}{row['seconds']:7.1f} s", flush=True)
+            rows += futures.values()
     return rows
+
+
+def _size(notebook: Path, preset: str, live: bool) -> str:
+    """The preset a notebook gets: not every chapter has every size."""
+    page = notebook.stem.removesuffix("-details")  # an appendix has the sizes of its chapter
+    own = next((study.presets for study in STUDIES.values() if study.page == page), SIZES)
+    return "smoke" if live else preset if preset in own else "auto"
+
+
+def _execute_one(notebook: Path, out: Path, parameters: dict, live: bool) -> float:
+    """`execute` in a process of its own. What a live notebook trains goes into the build's own store: its numbers must
+    come from this build, and building must not add records to the repository."""
+    with environment(MLP_LIB_RUNS=str(out.parent.parent.parent / "runs")) if live else contextlib.nullcontext():
+        return execute(notebook, out, parameters)
 
 
 def execute(notebook: Path, out: Path, parameters: dict | None = None) -> float:

@@ -1,6 +1,7 @@
 """The build: staging, execution and rendering; and the finished book, read as a browser without network would."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -13,6 +14,7 @@ import jinja2
 import nbformat
 import pytest
 import yaml
+from book_of_today import SOURCES, is_of_today
 from nbformat.v4 import new_code_cell, new_notebook
 
 import mlp_lib
@@ -281,6 +283,29 @@ def test_claims_are_a_table_or_json_and_train_nothing(tmp_path):
 # --- the finished book
 
 
+def test_a_book_is_of_today_until_one_of_its_sources_is_written(tmp_path):
+    for name in (*SOURCES, "_build"):
+        (tmp_path / name).mkdir(parents=True)
+    source, record, done = tmp_path / "mlp_lib/a.py", tmp_path / "data/runs/r.json", tmp_path / "_build" / build.MARKER
+    source.write_text("x")
+    record.write_text("{}")
+    for path in (source, record, record.parent):
+        os.utime(path, (1000, 1000))
+
+    def of_today(preset: str) -> bool:
+        done.write_text(preset)
+        os.utime(done, (2000, 2000))
+        return is_of_today(tmp_path / "_build", tmp_path)
+
+    assert not is_of_today(tmp_path / "_build", tmp_path)  # no book yet
+    assert of_today("auto") and not of_today("smoke") and not of_today("")  # empty: the build has not ended
+    os.utime(source, (3000, 3000))
+    assert not of_today("auto")
+    os.utime(source, (1000, 1000))
+    record.unlink()  # a record that is gone is a change too
+    assert not of_today("auto")
+
+
 class Page(HTMLParser):
     """What a page loads, what it links to, the anchors it offers, its images and its metadata."""
 
@@ -309,11 +334,6 @@ class Page(HTMLParser):
 
 def remote(address: str) -> bool:
     return bool(urlsplit(address).netloc)
-
-
-@pytest.fixture(scope="session")
-def html(tmp_path_factory) -> Path:
-    return build.build(out=tmp_path_factory.mktemp("book") / "out").parent
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,6 @@ from mlp_lib.paths import REPOSITORY
 
 ROOT = REPOSITORY
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-BUILT = ROOT / "_build" / "html"
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed: the pages were not looked at in a browser"),
@@ -97,8 +96,6 @@ def test_a_small_page_is_shown_with_its_table_formula_and_card(small, tmp_path):
         ("notebooks/claims.html", "The claims, judged", "<strong>(?:supported|not supported|inconclusive|not tested)"),
     ],
 )
-def test_the_built_book_is_shown(tmp_path, page, title, wanted):
-    if not (BUILT / page).is_file():
-        pytest.skip("build the book first: make book")
-    text = shown(BUILT / page, tmp_path)
+def test_the_built_book_is_shown(html, tmp_path, page, title, wanted):
+    text = shown(html / page, tmp_path)
     assert heading(text) == title and re.search(wanted, text)
