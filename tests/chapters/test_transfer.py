@@ -1,5 +1,7 @@
 """The transfer chapter: its chains, its rules on worked frames, and what its figures read."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,9 +10,10 @@ from helpers import record_of
 from mlp_lib.chapters import claims
 from mlp_lib.chapters.parameters import TUNING_SEEDS
 from mlp_lib.chapters.rule import Shown
-from mlp_lib.chapters.transfer import figures, study
-from mlp_lib.chapters.transfer.presets import AUGMENTED, LONG, PLAIN, PRE_TRAINED, PRESETS, SCRATCH, STARTS
+from mlp_lib.chapters.transfer import figures, pairs, study
+from mlp_lib.chapters.transfer.presets import AUGMENTED, LONG, PAIRS, PLAIN, PRE_TRAINED, PRESETS, SCRATCH, STARTS
 from mlp_lib.chapters.transfer.rules import checks_of_augmentation, checks_of_gain
+from mlp_lib.chapters.transfer.study import STUDY
 from mlp_lib.errors import UserError
 from mlp_lib.records.frames import row_of
 from mlp_lib.records.run import Run
@@ -198,3 +201,28 @@ def test_a_reader_may_change_the_task_and_a_slip_trains_nothing():
         study.STUDY.resolve("laptop", model="CNN-8")
     with pytest.raises(UserError, match="a network of cifar100 sees 3 channels, and digits has 1"):
         study.STUDY.resolve("laptop", target="digits", target_sizes=(500,), judged_size=500)
+
+
+def test_other_pairs_of_sets_stand_beside_each_other():
+    own, other = PAIRS[0], PAIRS[2]
+    grid = STUDY.resolve("laptop", upstream=other[0], target=other[1])
+    assert STUDY.resolve("laptop", upstream=own[0], target=own[1]) == PRESETS["laptop"]
+    found = {
+        own: study.collect(PRESETS["laptop"], Fake(PRESETS["laptop"])),
+        other: study.collect(grid, Fake(grid, missing=lambda run: run.model.startswith("CNN"))),
+        PAIRS[1]: study.collect(replace(grid, upstream="cifar10"), Fake(grid, missing=lambda run: True)),
+    }
+    table = pairs.table(found).set_index(["upstream, target", "model"])
+    assert list(table.index) == [
+        ("CIFAR-100 to CIFAR-10", "B-6/Wi-128"),
+        ("CIFAR-100 to CIFAR-10", "CNN-8"),
+        ("TinyImageNet at 32 px to CIFAR-10", "B-6/Wi-128"),
+    ]
+    row = table.loc[("TinyImageNet at 32 px to CIFAR-10", "B-6/Wi-128")]
+    assert row["difference"].startswith("6.0 [") and row["without augmentation upstream"].startswith("1.0 [")
+    assert row["augmentation, by probe"].startswith("5.0 [")
+    axis = pairs.gains(found).axes[0]
+    assert [text.get_text() for text in axis.get_legend().get_texts()] == ["B-MLP", "CNN"]
+    assert "not run" in [text.get_text() for text in axis.texts]
+    marks = [line.get_xdata()[0] for container in axis.containers for line in container.lines[:1]]
+    assert marks == pytest.approx([6.0, 6.0, 6.0])

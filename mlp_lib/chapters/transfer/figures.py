@@ -30,7 +30,7 @@ LOOKS = {
 
 def accuracy(results: Results) -> Figure:
     """Test top-1 on the target after every start, a panel a model that has run, with 95% t-intervals between seeds."""
-    frame = _at_judged_size(results)
+    frame = at_judged_size(results)
     run = frame[frame["status"].isin(FINISHED) | frame["judged"]]
     models = list(run["model"].unique())
     figure, axes = plt.subplots(len(models), 1, figsize=(WIDTH, 0.7 + 1.35 * len(models)), sharex=True, squeeze=False)
@@ -76,7 +76,7 @@ def by_upstream_images(results: Results) -> Figure:
     own = own[own["train_examples"] == _judged_images(results)]
     _line(axis, _by_images(own, "upstream_images"), AUGMENTED, "fine-tuned")
     parents = upstream[(upstream["model"] == model) & (upstream["pre_training"] == AUGMENTED)]
-    parents = parents.assign(test_top1=_read(parents, "probe_"))
+    parents = parents.assign(test_top1=read(parents, "probe_"))
     _line(axis, _by_images(parents, "upstream_images"), PLAIN, "linear probe on all of the target")
     axis.set(xlabel="upstream images, at equal steps", ylabel="test top-1 on the target (%)")
     _finish(axis, own["upstream_images"])
@@ -135,7 +135,7 @@ def learning(results: Results) -> Figure:
 def table_of_starts(results: Results) -> pd.DataFrame:
     """Test top-1 on the target by model and start, and each start minus the model's training from scratch for as long
     as both, in points, paired by seed."""
-    frame, rows = _at_judged_size(results), []
+    frame, rows = at_judged_size(results), []
     for model in frame.loc[frame["status"].isin(FINISHED) | frame["judged"], "model"].unique():
         own = frame[frame["model"] == model]
         for start in [start for start in STARTS if start in set(own["start"])]:
@@ -156,7 +156,7 @@ def table_of_starts(results: Results) -> pd.DataFrame:
 def gap(results: Results, start: str, family: str = "CNN") -> Estimate:
     """What the first model of a family is better by than the judged B-MLP after the same start, in points of test
     top-1, paired by seed."""
-    frame = _at_judged_size(results)
+    frame = at_judged_size(results)
     models = frame.loc[frame["family"] == family, "model"]
     other = models.iloc[0] if len(models) else ""
     sides = (by_seed(frame, model=model, start=start) for model in (other, _judged_model(results)))
@@ -166,7 +166,7 @@ def gap(results: Results, start: str, family: str = "CNN") -> Estimate:
 def table_of_gaps(results: Results) -> pd.DataFrame:
     """`gap` of every other family, from scratch for as long as both and after pre-training, and how much of it is
     closed (the first minus the second, paired by seed)."""
-    frame, rows = _at_judged_size(results), []
+    frame, rows = at_judged_size(results), []
     mlp = _judged_model(results)
     for model in frame["model"].unique():
         own, judged_rows = frame[frame["model"] == model], frame[frame["model"] == mlp]
@@ -224,8 +224,8 @@ def table_of_features(results: Results) -> pd.DataFrame:
                 "pre-training": start.removeprefix("pre-trained "),
                 "upstream images": f"{images:,}",
                 "upstream val. top-1 %": tables.percent(own, "val_top1"),
-                "convex probe": t_interval(_read(own, "probe_").dropna()).text(),
-                "the paper's probe": t_interval(_read(own, "trained_probe_").dropna()).text(),
+                "convex probe": t_interval(read(own, "probe_").dropna()).text(),
+                "the paper's probe": t_interval(read(own, "trained_probe_").dropna()).text(),
                 "fine-tuned": t_interval(by_seed(tuned)).text(),
             }
         )
@@ -237,7 +237,7 @@ def probe_difference(results: Results, reader: str = "probe_"):
     own = _whole(results.upstream)
     own = own[own["model"] == _judged_model(results)]
     sides = [own[own["pre_training"] == start] for start in PRE_TRAINED]
-    first, second = (_read(side, reader).set_axis(side["seed"]).dropna() for side in sides)
+    first, second = (read(side, reader).set_axis(side["seed"]).dropna() for side in sides)
     return paired_difference(first, second)
 
 
@@ -274,7 +274,8 @@ def _judged_images(results: Results) -> int:
     return int(judged(results.frame)["train_examples"].iloc[0])
 
 
-def _at_judged_size(results: Results) -> pd.DataFrame:
+def at_judged_size(results: Results) -> pd.DataFrame:
+    """The rows of every model with the numbers of images that the rules judge."""
     frame = results.frame[results.frame["whole_upstream"]]
     return frame[frame["train_examples"] == _judged_images(results)]
 
@@ -287,7 +288,7 @@ def _sizes(frame: pd.DataFrame) -> int:
     return frame.loc[frame["status"].isin(FINISHED) & (frame["start"] == LONG), "train_examples"].nunique()
 
 
-def _read(upstream: pd.DataFrame, reader: str) -> pd.Series:
+def read(upstream: pd.DataFrame, reader: str) -> pd.Series:
     """Test top-1 of the probe whose measure's name begins with `reader`, a row a pre-training; nan where there is
     none."""
     values = [

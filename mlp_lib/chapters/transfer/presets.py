@@ -152,3 +152,12 @@ PRESETS = {
         control_lrs=(1e-4, 3e-4, 1e-3),
     ),
 }
+
+# Pairs of data sets, upstream and target, that are compared at laptop size; the first is the preset's own. Others are
+# trained by `--set upstream=... --set target=...`, and judge nothing.
+PAIRS = (
+    ("cifar100", "cifar10"),
+    ("cifar10", "cifar100"),
+    ("npz:tinyimagenet32", "cifar10"),
+    ("npz:tinyimagenet32", "cifar100"),
+)
