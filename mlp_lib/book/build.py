@@ -10,15 +10,16 @@ A measurement by `make bench`, which lies in the same folder, is left there.
 
 import contextlib
 import importlib.util
+import multiprocessing
 import os
 import re
 import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from datetime import UTC, datetime
-from multiprocessing import get_context
 from pathlib import Path
 
 from mlp_lib import __version__
@@ -149,7 +150,7 @@ def execute_all(notebooks: list[Path], folder: Path, preset: str, train: bool) -
     side_by_side = max(1, min(usable_cores(), len(waves[0])))
     limits = {name: str(max(1, usable_cores() // side_by_side)) for name in THREAD_VARIABLES}
     rows: list[dict] = []
-    with environment(**limits, **WAIT_POLICY), ProcessPoolExecutor(side_by_side, get_context("spawn")) as pool:
+    with environment(**limits, **WAIT_POLICY), _pool(side_by_side) as pool:
         for wave in waves:
             futures = {}
             for notebook in wave:
@@ -167,11 +168,23 @@ def execute_all(notebooks: list[Path], folder: Path, preset: str, train: bool) -
                     row["seconds"] = round(future.result(), 1)
                 except UserError:
                     print(f"  {row['notebook']:<28} failed", flush=True)
-                    pool.shutdown(cancel_futures=True)
                     raise
                 print(f"  {row['notebook']:<28}{row['seconds']:7.1f} s", flush=True)
             rows += futures.values()
     return rows
+
+
+@contextlib.contextmanager
+def _pool(processes: int) -> Iterator[ProcessPoolExecutor]:
+    """Processes that execute notebooks. Where one fails, or the build is stopped, the others stop at once."""
+    with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
+        try:
+            yield pool
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in multiprocessing.active_children():
+                process.terminate()
+            raise
 
 
 def _size(notebook: Path, preset: str, live: bool) -> str:
