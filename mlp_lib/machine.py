@@ -44,9 +44,9 @@ def check_fits(size: int, what: str, advice: str) -> None:
 
 
 def check_count(count: int | None, name: str, most: int = MOST_THREADS) -> None:
-    """Raises UserError for a number of threads or processes below 1 or beyond any machine."""
-    if count is not None and not 1 <= count <= most:
-        raise UserError(f"{name}={count}: take 1 to {most:,}; this process may use {usable_cores()} cores")
+    """Raises UserError for a number of threads or processes that is none, below 1 or beyond any machine."""
+    if count is not None and not (type(count) is int and 1 <= count <= most):
+        raise UserError(f"{name}={count!r}: take 1 to {most:,}; this process may use {usable_cores()} cores")
 
 
 def _cgroup_folders() -> list[Path]:

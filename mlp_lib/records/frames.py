@@ -18,7 +18,7 @@ def row_of(run: Run, record: Record | None) -> dict[str, Any]:
     row["init"] = run.init.run.key if run.init else None
     row["total_steps"], row["train_examples"] = _sizes(run, record)
     if record:
-        nested = {"run", "key", "status", "metrics", "curve", "measures", "versions"}
+        nested = {"run", "key", "status", "metrics", "curve", "measures", "versions", "labels_in_files"}
         scalars = record.model_dump(exclude=nested | {"steps"})  # "steps" is a field of the run
         row |= scalars | record.metrics | {"curve": record.curve, "measures": record.measures}
         row["steps_taken"] = record.steps

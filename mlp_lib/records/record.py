@@ -14,11 +14,9 @@ from mlp_lib.paths import whats_wrong
 from mlp_lib.records.run import Run
 
 FINISHED = ("ok", "diverged")  # statuses of runs that ended; "failed" ones are retried
-LATER_FIELDS = {
-    "body_share": 1.0,
-    "fresh": False,
-    "data_seed": 0,
-}  # of a run, by default: records from before lack them
+# With their defaults: records from before lack them, and those that have the default leave them out.
+LATER_FIELDS = {"body_share": 1.0, "fresh": False, "data_seed": 0}  # of a run
+LATER_ENTRIES = {"together": 1, "labels_in_files": ()}  # of a record
 CANNOT_RUN = "cannot run"  # in a frame, of a run without a record: what it starts from diverged
 
 
@@ -56,6 +54,9 @@ class Record(BaseModel):
     versions: dict[str, str] = Field(description="of Python and the packages that compute")
     sources: str = Field(description="hash of the mlp_lib sources that trained it")
     data: str = Field(description="fingerprint of the images and labels")
+    labels_in_files: tuple[int, ...] = Field(
+        (), description="of a set npz:NAME: class k is this label of its files; empty where they have 0 to K-1"
+    )
     time: str = Field(description="UTC, when it was finished")
 
     @field_validator("run", mode="before")
@@ -65,7 +66,9 @@ class Record(BaseModel):
 
     def to_json(self) -> str:
         # Fields that came later are left out at their defaults: records from before them keep their bytes and names.
-        later: dict[str, Any] = {"together": True} if self.together == 1 else {}
+        later: dict[str, Any] = {
+            name: True for name, default in LATER_ENTRIES.items() if getattr(self, name) == default
+        }
         if unset := {name for name, default in LATER_FIELDS.items() if getattr(self.run, name) == default}:
             later["run"] = unset
         return json.dumps(self.model_dump(exclude=later), indent=1, sort_keys=True) + "\n"

@@ -85,9 +85,10 @@ def measured_seconds(runs: Iterable[Run], how=None) -> dict[str, float]:
     """
     import torch
 
-    from mlp_lib.training.how import How
+    from mlp_lib.training.how import How, check_how
 
     how, seconds, timed = how or How(), {}, {}
+    check_how(how)
     threads = torch.get_num_threads()
     try:
         if how.threads:

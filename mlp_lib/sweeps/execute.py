@@ -24,7 +24,7 @@ from mlp_lib.records.weights import weights_at_hand
 from mlp_lib.sweeps import costs
 from mlp_lib.training import loop, side_by_side
 from mlp_lib.training.checkpoints import put_weights, save_origin
-from mlp_lib.training.how import How, check_precision, pick_device
+from mlp_lib.training.how import How, check_how, pick_device
 from mlp_lib.training.loaders import load_data
 
 NUMERIC = ("datasets", "records", "models", "training", "measures")  # the packages whose code decides a run's numbers
@@ -117,10 +117,10 @@ def _execute(
             line = f"run {run.key} starts from {parent.key}, which diverged and left no weights; change its lr"
             raise CannotRun(line, run.key)
     check_images(runs, store)
+    check_how(how)
     device = pick_device(how.device)
-    check_precision(how.precision)
     counts = models.parameter_counts(models.build_for(runs[0]))  # theirs too: they have one architecture
-    load_data(runs[0], device)
+    labels = load_data(runs[0], device).labels_in_files
     make_folder(store.weights)
     to_measure = []
     results = {run.key: Result(None, None, 0) for run in runs}  # of what is not begun before a stop
@@ -138,7 +138,7 @@ def _execute(
         if not left:
             return [results[run.key] for run in runs]
         started = time.perf_counter()
-        facts = {run.key: dict(key=run.key, run=run, **counts, **_flops(run)) for run in runs}
+        facts = {run.key: dict(key=run.key, run=run, labels_in_files=labels, **counts, **_flops(run)) for run in runs}
         try:
             for run, outcome, trained in ends(left):
                 results[run.key] = Result(None, None, outcome.step)

@@ -18,7 +18,7 @@ from concurrent.futures.process import BrokenProcessPool
 from tqdm import tqdm
 
 from mlp_lib.errors import Busy, CannotRun, UserError
-from mlp_lib.machine import usable_cores
+from mlp_lib.machine import check_count, usable_cores
 from mlp_lib.measures.applicable import applicable
 from mlp_lib.output import Unfailing, protect_streams, say_once, say_to
 from mlp_lib.records.run import Run, with_parents
@@ -52,9 +52,11 @@ def run_all(
 ) -> bool:
     """Train these runs (parents first). True when all are done, False when the budget or a signal stopped it, or when
     another process has some of them. Those that start from a run that diverged are passed over."""
-    from mlp_lib.training.how import How, pick_device
+    from mlp_lib.training.how import How, check_how, pick_device
 
     how = how or How()
+    check_how(how)
+    check_count(workers, "workers")
     cores = usable_cores()
     keep: dict[str, list[int]] = {}
     for run in (*with_parents(wanted).values(), *todo):
@@ -69,8 +71,6 @@ def run_all(
     if workers is None and (not on_cpu or asked or short):
         return run_here(todo, store, how, measures, keep, deadline, progress)
     workers = processes_for(len(todo), on_cpu) if workers is None else workers
-    if workers < 1:
-        raise UserError(f"workers={workers} must be at least 1")
     how = how._replace(threads=how.threads or max(1, cores // workers))
     queue = Queue(todo, store)
     flops = {run.key: costs.training_flops(run) for run in todo}

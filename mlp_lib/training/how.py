@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple
 import torch
 
 from mlp_lib.errors import UserError
+from mlp_lib.machine import check_count
 
 
 class How(NamedTuple):
@@ -34,6 +35,13 @@ def pick_device(name: str = "auto") -> torch.device:
     return torch.device(f"{kind}:{int(index)}" if colon else kind)
 
 
+def check_how(how: How) -> None:
+    """Raises UserError for a precision that is none, and for counts below 1 or beyond any machine."""
+    check_precision(how.precision)
+    for name in ("threads", "accumulate", "together"):
+        check_count(getattr(how, name), name)
+
+
 def check_precision(name: str) -> None:
     if name not in ("auto", "fp32", "bf16"):
         raise UserError(f"precision={name!r} is not one of: auto, fp32, bf16")
@@ -41,6 +49,7 @@ def check_precision(name: str) -> None:
 
 def prepare(how: How, weights: Path) -> torch.device:
     """The device to train on, with the process set up for it and a folder for weights."""
+    check_how(how)
     device = pick_device(how.device)
     if device.type == "cpu":
         keep_freed_memory()

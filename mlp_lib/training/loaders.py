@@ -42,6 +42,7 @@ class Data(NamedTuple):
     permutation: Tensor | None  # (H * W,) int64
     num_classes: int
     fingerprint: str
+    labels_in_files: tuple[int, ...] = ()  # class k is this label of a reader's files; empty where they have 0..K-1
 
     def normalise(self, images: Tensor) -> Tensor:
         """uint8 (B, C, H, W) -> float32, zero mean and unit variance by the data set's statistics."""
@@ -115,6 +116,7 @@ def _load_data(
         permutation=permutation,
         num_classes=facts.num_classes,
         fingerprint=images.fingerprint,
+        labels_in_files=images.labels_in_files,
     )
 
 

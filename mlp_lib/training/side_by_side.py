@@ -11,7 +11,6 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from mlp_lib.errors import UserError
 from mlp_lib.models import build_for
 from mlp_lib.output import say
 from mlp_lib.records import architectures
@@ -19,7 +18,7 @@ from mlp_lib.records.run import Run
 from mlp_lib.training import loaders
 from mlp_lib.training import loop as train
 from mlp_lib.training.checkpoints import read_checkpoint
-from mlp_lib.training.how import How, pick_device, prepare
+from mlp_lib.training.how import How, check_how, pick_device, prepare
 from mlp_lib.training.loaders import Data
 from mlp_lib.training.loop import Loop, Outcome
 from mlp_lib.training.stacked import Stack
@@ -70,8 +69,7 @@ def arranged(runs: Iterable[Run], how: How, apart: Callable[[Run], object] = lam
 
     Where `how.together` is None, lists of several are for CUDA only, and each is measured when its turn comes.
     """
-    if how.together is not None and how.together < 1:
-        raise UserError(f"together={how.together} must be at least 1")
+    check_how(how)
     most = how.together or (MOST if pick_device(how.device).type == "cuda" else 1)
     if most == 1 or how.accumulate > 1:  # what does not fit at once does not fit several times
         yield from ([run] for run in runs)

@@ -159,3 +159,18 @@ def test_a_stored_run_keeps_its_key_and_its_name(trained):
     moved(root)
     forget()
     assert Store(store.folder).get(run).run.key == run.key
+
+
+@pytest.mark.parametrize(("labels", "kept"), [((3, 10010, 2**40), [3, 10010, 2**40]), ((0, 1, 2), None)])
+def test_a_record_keeps_what_the_files_call_the_classes(root, labels, kept):
+    (root / "set").mkdir()
+    for part in ("train", "test"):
+        images = np.random.default_rng(len(part)).integers(0, 256, (6, 8, 8, 3), np.uint8)
+        np.savez(root / "set" / f"{part}.npz", images=images, labels=np.array(labels * 2))
+    store = Store(root / "records")
+    run = make_run(**{**FIELDS, "dataset": "npz:set"}, epochs=1)
+    path = execute(run, store, HOW).path
+    assert json.loads(path.read_text()).get("labels_in_files") == kept
+    record = Store(store.folder).get(run)
+    assert list(record.labels_in_files) == (kept or []) and record.filename == path.name
+    assert "labels_in_files" not in store.frame()

@@ -522,5 +522,5 @@ def test_a_killed_worker_is_one_line_and_the_next_call_completes(store):
 
 
 def test_no_workers_is_one_line(store):
-    with pytest.raises(UserError, match="workers=0 must be at least 1"):
+    with pytest.raises(UserError, match="workers=0: take 1 to 1,024"):
         quietly([RUN], store, workers=0)

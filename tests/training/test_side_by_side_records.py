@@ -252,7 +252,7 @@ def test_a_diverged_parent_is_one_line(store):
 
 @pytest.mark.parametrize(
     "most, options, says",
-    [(0, {}, "together=0 must be at least 1"), (4, {"workers": 2}, "together=4 trains runs in one process, workers=2")],
+    [(0, {}, "together=0: take 1 to 1,024"), (4, {"workers": 2}, "together=4 trains runs in one process, workers=2")],
 )
 def test_what_cannot_be_is_one_line(store, most, options, says):
     with pytest.raises(UserError, match=says):
