@@ -37,7 +37,7 @@ test: env ## run the tests (ARGS="-m 'not slow'" for the quick ones)
 fuzz: env ## look for a traceback with inputs made up at random, 2 minutes (ARGS="--minutes 60 --seed 7")
 	@$(BIN)/python tests/fuzz.py $(ARGS)
 
-bench: env ## measure speed and memory on an idle machine, 3 minutes (ARGS=--check: fail when a promise is missed)
+bench: env ## measure speed and memory on an idle machine, 4 minutes (ARGS=--check: fail when a promise is missed)
 	@$(BIN)/python -m mlp_lib bench $(ARGS)
 
 lint: env ## check the style of the code

@@ -1,7 +1,8 @@
 """What a large folder of records costs: 20 tiny runs beside 10,000 records, over the same beside none.
 
-`python -m benchmarks.store` measures in one process, in rounds that take turns, and ends with one line of JSON; exit
-code 1 when the ratio is above `AT_MOST`. Each run is given a store of its own, as the workers of a sweep do.
+`make bench` has it among its parts. `python -m benchmarks.store` measures it alone, and ends with one line of JSON and,
+where the ratio is above `AT_MOST`, exit code 1. Rounds take turns in one process. Each run is given a store of its own,
+as the workers of a sweep do.
 """
 
 import json

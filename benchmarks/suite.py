@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from benchmarks import machine, memory, others, ours
+from benchmarks import machine, memory, others, ours, store
 from benchmarks.timing import medians
 from mlp_lib.errors import UserError
 from mlp_lib.models import build_for
@@ -23,7 +23,7 @@ from mlp_lib.training.timing import faster_precision
 
 # What the project promises on an idle machine. A choice within 3% of the better one, as far as rounds differ, is a tie.
 AT_LEAST = {"step_share": 0.85, "auto_over_other": 0.97, "matmul_share_fp32": 0.80, "matmul_share_bf16": 0.60}
-AT_MOST = {"peak_gb": 1.5}
+AT_MOST = {"peak_gb": 1.5, "store_ratio": store.AT_MOST}
 
 
 class Size(NamedTuple):
@@ -37,6 +37,8 @@ class Size(NamedTuple):
     rounds: int
     seconds: float
     memory_steps: int
+    records: int  # beside which tiny runs are trained, to measure what a large folder costs
+    tiny_runs: int
     workers: tuple[int, ...] | None = None  # of the DataLoader, to try; by the machine's cores when None
 
 
@@ -50,6 +52,8 @@ SIZES = {
         rounds=5,
         seconds=1.0,
         memory_steps=10,
+        records=10_000,
+        tiny_runs=20,
     ),
     "tiny": Size(
         "B-1/Wi-64",
@@ -60,13 +64,15 @@ SIZES = {
         rounds=2,
         seconds=0.02,
         memory_steps=2,
+        records=20,
+        tiny_runs=2,
         workers=(0, 1),
     ),
 }
 
 
 def measure(size: Size, device: torch.device, say: Callable[[str], None]) -> dict[str, Any]:
-    """Everything, about three minutes at full size on two cores. `say` is told what is done and what came of it."""
+    """Everything, about four minutes at full size on two cores. `say` is told what is done and what came of it."""
     started = time.perf_counter()
 
     def tell(text: str) -> None:
@@ -95,7 +101,7 @@ def measure(size: Size, device: torch.device, say: Callable[[str], None]) -> dic
         "thresholds": AT_LEAST | AT_MOST,
         "rates": {},
     }
-    parts = (_memory, _steps, _precisions, _utilisation, _others)
+    parts = (_memory, _steps, _precisions, _utilisation, _others, _store)
     for number, part in enumerate(parts, 1):
         result |= part(size, run, data, result, lambda text, n=number: tell(f"{n}/{len(parts)} {text}"))
     return result | {"seconds": round(time.perf_counter() - started, 1)}
@@ -181,6 +187,15 @@ def _others(size: Size, run: Run, data, so_far, tell) -> dict[str, Any]:
     found |= {"dataloader_workers": setting.workers, "dataloader_input": "PIL" if setting.as_pil else "tensor"}
     found["dataloader_tried"] = {f"{one.workers} workers": rate for one, rate in tried.items()}
     return found | {"rates": so_far["rates"] | rounds}
+
+
+def _store(size: Size, run: Run, data, so_far, tell) -> dict[str, Any]:
+    found = store.measure(size.records, size.tiny_runs, size.rounds)
+    tell(
+        f"{size.tiny_runs} tiny runs beside {size.records:,} records: {found['ratio']:.3f} of their time beside none "
+        f"({found['seconds_beside_them']:.2f} and {found['seconds_beside_none']:.2f} s)"
+    )
+    return {f"store_{name}": value for name, value in found.items()}
 
 
 def verdicts(result: dict[str, Any]) -> list[tuple[str, bool, str]]:

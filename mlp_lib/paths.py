@@ -1,6 +1,7 @@
 """Paths: where the checkout is, what a path that a user gives means, and what can be said of a file that is wrong."""
 
 import os
+import stat
 import unicodedata
 from pathlib import Path
 
@@ -51,10 +52,17 @@ def path_from_environment(name: str, default: Path) -> Path:
 def is_pointer(path: Path) -> bool:
     """Whether the file is no more than Git LFS's stand-in for the one that belongs here."""
     try:
+        check_regular(path)
         with open(path, "rb") as file:
             return file.read(len(POINTER)) == POINTER
     except OSError:
         return False
+
+
+def check_regular(path: Path) -> None:
+    """Raises OSError for what is no file, or is none that ends, such as a pipe: to open that would wait for ever."""
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise OSError("it is a folder" if os.path.isdir(path) else "it is no regular file")
 
 
 def whats_wrong(path: Path, error: Exception) -> str:
@@ -64,12 +72,12 @@ def whats_wrong(path: Path, error: Exception) -> str:
     if is_pointer(path):
         return "it is a Git LFS pointer, not the file itself; run git lfs pull where it comes from"
     try:
-        if path.is_dir():
-            return "it is a folder"
         if isinstance(error, FileNotFoundError) and not path.exists():
             return "it is not there, or a link to nothing"
         if path.is_file() and path.stat().st_size == 0:
             return "it is empty"
+        if path.exists():
+            check_regular(path)
     except OSError as blocked:
         return f"{blocked.strerror or blocked}".lower()
     if isinstance(error, MemoryError):
@@ -82,6 +90,12 @@ def on_one_line(text: str) -> bool:
     """Whether a name can be printed on a line, as UTF-8: no control character, no break of a line, no byte that is
     none. (Odd spaces can: some systems put them into the names of screenshots.)"""
     return not any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in text)
+
+
+def brief(value: object, most: int = 200) -> str:
+    """A value as it would be written in Python, cut where it is long."""
+    text = repr(value)
+    return text if len(text) <= most else f"{text[:most]}... ({len(text):,} characters)"
 
 
 def shown(text: str) -> str:

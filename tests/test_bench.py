@@ -41,7 +41,7 @@ def tiny(tmp_path_factory):
 def test_the_file_is_what_was_returned_and_nothing_is_left_beside_it(tiny):
     result, path, said = tiny
     assert json.loads(path.read_text()) == result and list(path.parent.iterdir()) == [path]
-    assert said[-1] == f"results: {path}" and sum("/5 " in line for line in said) >= 5
+    assert said[-1] == f"results: {path}" and sum("/6 " in line for line in said) >= 6
 
 
 def test_names_and_types(tiny):
@@ -78,6 +78,7 @@ def test_ratios_are_those_of_the_rates_beside_them(tiny):
     assert result["bf16_over_fp32"] == ratio("loop_bf16_images_per_second", "loop_fp32_images_per_second")
     assert result["over_dataloader"] == ratio("ours_images_per_second", "dataloader_images_per_second")
     assert result["over_paper_loop"] == ratio("ours_images_per_second", "paper_loop_images_per_second")
+    assert result["store_ratio"] == ratio("store_seconds_beside_them", "store_seconds_beside_none")
     assert result["matmul_share_fp32"] == ratio("step_flops_fp32", "matmul_flops_fp32")
     assert 0.1 < result["peak_gb"] < 10
     for one in result["auto_tried"]:
@@ -106,12 +107,13 @@ def test_promises_are_judged_each_by_its_own_side():
         "matmul_share_fp32": 0.8,
         "matmul_share_bf16": 0.6,
         "peak_gb": 1.5,
+        "store_ratio": 1.1,
     }
-    assert all(met for _, met, _ in suite.verdicts(kept)) and len(suite.verdicts(kept)) == 5
+    assert all(met for _, met, _ in suite.verdicts(kept)) and len(suite.verdicts(kept)) == 6
     for name, value in kept.items():
-        missed = {**kept, name: value + (0.01 if name == "peak_gb" else -0.01)}
+        missed = {**kept, name: value + (0.01 if name in suite.AT_MOST else -0.01)}
         assert [n for n, met, line in suite.verdicts(missed) if not met and "MISSED" in line] == [name]
-    assert len(suite.verdicts({**kept, "matmul_share_bf16": None})) == 4
+    assert len(suite.verdicts({**kept, "matmul_share_bf16": None})) == 5
 
 
 def test_a_wrong_size_and_a_place_that_cannot_be_written_stop_it_at_once(tmp_path, monkeypatch):

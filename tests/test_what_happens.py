@@ -1,9 +1,16 @@
 """Every row of the page "What happens when ...": the input is made, and the line of the page is what is printed."""
 
+import contextlib
+import errno
+import fcntl
+import io
 import json
 import os
 import re
 import shutil
+import signal
+import sys
+from unittest import mock
 
 import matplotlib
 import matplotlib.pyplot as plt
@@ -11,20 +18,23 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
-from helpers import HOW, forget, image_tree, nobody, picture, stop_at
+from helpers import HOW, forget, image_tree, nobody, picture, record_of, stop_at
 from PIL import Image
 
-from mlp_lib import datasets, machine, models
+from mlp_lib import cli, datasets, locks, machine, models, output
 from mlp_lib.book import build
 from mlp_lib.chapters.notebook import notebook_values
 from mlp_lib.datasets import decode
-from mlp_lib.errors import UserError
+from mlp_lib.errors import Busy, UserError
 from mlp_lib.paths import REPOSITORY
 from mlp_lib.plots import use_style
+from mlp_lib.records.merge import merge
 from mlp_lib.records.run import make_run
 from mlp_lib.records.store import Store, default_folder
+from mlp_lib.sweeps.ensure import ensure
 from mlp_lib.sweeps.execute import execute
 from mlp_lib.sweeps.workers import processes_for
+from mlp_lib.training import loop
 from mlp_lib.training.loaders import load_data
 from mlp_lib.training.loop import train
 
@@ -107,6 +117,19 @@ def _(box, patch):
     assert load().train_images[2].max() == 9
 
 
+@case("An image with an ending of another format")
+def _(box, patch):
+    picture(1, (8, 8)).save(box / "x.bmp")
+    os.rename(box / "x.bmp", box / "set" / "train" / "a" / "0.png")
+    assert np.array_equal(load().train_images[0].transpose(1, 2, 0), np.asarray(picture(1, (8, 8))))
+
+
+@case("A web page or text that is called x.jpg")
+def _(box, patch):
+    (box / "set" / "train" / "a" / "x.jpg").write_text("<html>404</html>")
+    load()
+
+
 @case("A damaged image")
 def _(box, patch):
     path = box / "set" / "train" / "a" / "0.png"
@@ -125,6 +148,20 @@ def _(box, patch):
 def _(box, patch):
     for path in (box / "set" / "test" / "b").iterdir():
         path.unlink()
+    load()
+
+
+@case("Images beside the folders of classes")
+def _(box, patch):
+    picture(1, (8, 8)).save(box / "set" / "train" / "x.png")
+    picture(1, (8, 8)).save(box / "set" / "test" / "y.png")
+    assert load().facts.train_size == 4
+
+
+@case("Two names that look alike, é as one letter and as e with an accent")
+def _(box, patch):
+    image_tree(box / "set", classes=("\u00e9",), parts=("train",))
+    image_tree(box / "set", classes=("e\u0301",), parts=("test",))
     load()
 
 
@@ -149,9 +186,28 @@ def _(box, patch):
     load()
 
 
-@case("A link to nothing")
+@case("A link to nothing, whatever its name")
 def _(box, patch):
-    (box / "set" / "train" / "a" / "x.png").symlink_to(box / "gone.png")
+    for name in ("a/x.png", "a/notes.txt", "a/more", "c", "self"):
+        path = box / "set" / "train" / name
+        path.symlink_to(path if name == "self" else box / "gone")
+        with pytest.raises(UserError, match=f"{path} cannot be read"):
+            load()
+        path.unlink()
+    (box / "set" / "train" / "c").symlink_to(box / "gone")
+    load()
+
+
+@case("A test/ that is a link to nothing, beside val/")
+def _(box, patch):
+    os.rename(box / "set" / "test", box / "set" / "val")
+    (box / "set" / "test").symlink_to(box / "gone")
+    load()
+
+
+@case("Folders in folders without end")
+def _(box, patch):
+    (box / "set" / "train" / "a" / "/".join("d" * 200)).mkdir(parents=True)
     load()
 
 
@@ -222,6 +278,43 @@ def npz(folder, labels, tested, count=4):
 def _(box, patch):
     npz(box / "set", [10010, 3, 3, 10010], [3, 10010])
     assert load("npz:set").train_labels.tolist() == [1, 0, 0, 1]
+
+
+@case("Both test.npz and val.npz")
+def _(box, patch):
+    npz(box / "set", [1, 0], [0, 1])
+    shutil.copy(box / "set" / "train.npz", box / "set" / "val.npz")
+    load("npz:set")
+
+
+@case("Labels beyond 2^53, of one type in train.npz and of another in test.npz")
+def _(box, patch):
+    labels = [2**53, 2**53 + 1]
+    npz(box / "set", np.array(labels, np.uint64), np.array(labels, np.int64))
+    assert load("npz:set").test_labels.tolist() == [0, 1]
+
+
+@case("An .npz whose arrays have other names")
+def _(box, patch):
+    npz(box / "set", [0, 1], [0, 1])
+    np.savez(box / "set" / "train.npz", np.zeros((2, 8, 8), np.uint8), np.arange(2))
+    load("npz:set")
+
+
+@case("An .npz that changes after its labels were read")
+def _(box, patch):
+    npz(box / "set", [0, 1, 2], [0, 1, 2])
+    forget()
+    datasets.facts("npz:set")
+    npz(box / "set", [2, 1, 0], [0, 1, 2])
+    datasets.load("npz:set")
+
+
+@case("A name in classes.json with a newline")
+def _(box, patch):
+    npz(box / "set", [0, 1], [0, 1])
+    (box / "set" / "classes.json").write_bytes(b'\xef\xbb\xbf["a\\nb", "c"]')  # with the mark of Windows
+    load("npz:set")
 
 
 @case("Labels below 0")
@@ -295,6 +388,32 @@ def _(box, patch):
     train(run, box, HOW)
 
 
+@case("A checkpoint of another network or optimiser")
+def _(box, patch):
+    run = make_run(model="B-1/Wi-8", dataset="digits", steps=5)
+    train(run, box, HOW, should_stop=stop_at(2))
+    path = box / f"{run.key}.checkpoint"
+    kept = torch.load(path, weights_only=True)
+    for what, instead in (("optimizer", {}), ("rng", 3), ("model", {"other": torch.zeros(2)})):
+        torch.save(kept | {what: instead}, path)
+        with pytest.raises(UserError, match="does not fit the run"):
+            train(run, box, HOW)
+    torch.save(kept | {"step": 99}, path)
+    with pytest.raises(UserError, match="is damaged .step 99."):
+        train(run, box, HOW)
+    torch.save(kept | {"model": {}}, path)
+    train(run, box, HOW)
+
+
+@case("A parent's weights of another precision")
+def _(box, patch):
+    def halve(path):
+        state = safetensors.torch.load_file(path)
+        safetensors.torch.save_file({name: tensor.half() for name, tensor in state.items()}, path)
+
+    child_of(halve)
+
+
 @case("A parent's weights that are truncated or empty")
 def _(box, patch):
     child_of(lambda path: path.write_bytes(path.read_bytes()[:-1]))
@@ -326,6 +445,43 @@ def _(box, patch):
     npz(box / "set", [0, 1], [0, 1])
     (box / "set" / "train.npz").write_text(POINTER)
     load("npz:set")
+
+
+@case("A Mac's `._x.json` beside every record")
+def _(box, patch):
+    run = make_run(model="B-1/Wi-8", dataset="digits", steps=2)
+    Store().add(record_of(run))
+    (Store().folder / f"._{record_of(run).filename}").write_bytes(b"\0\5\x16\7")
+    assert Store().has(run) and len(Store().frame()) == 1
+    assert len(merge(Store().folder, Store(box / "home"))[0]) == 1
+
+
+@case("A pipe, a socket or a link to nothing in the place of a record")
+def _(box, patch):
+    Store().folder.mkdir()
+    (Store().folder / "x.json").symlink_to(box / "gone")
+    with pytest.raises(UserError, match="a link to nothing"):
+        Store().frame()
+    (Store().folder / "x.json").unlink()
+    os.mkfifo(Store().folder / "x.json")
+    Store().frame()
+
+
+@case("A folder of records in a folder without permission")
+def _(box, patch):
+    (box / "closed" / "runs").mkdir(parents=True)
+    (box / "closed").chmod(0)
+    with nobody():
+        Store(box / "closed" / "runs").frame()
+
+
+@case("A folder without permission below the one to merge")
+def _(box, patch):
+    Store(box / "from").add(record_of(make_run(model="B-1/Wi-8", dataset="digits", steps=2)))
+    (box / "from" / "more").mkdir()
+    (box / "from" / "more").chmod(0)
+    with nobody():
+        merge(box / "from", Store())
 
 
 @case("A record without permission")
@@ -363,6 +519,9 @@ def _(box, patch):
 
 @case("An empty --out")
 def _(box, patch):
+    for arguments in (["claims", "--out", ""], ["merge", ""], ["laws", "--csv", ""], ["bench", "--out", ""]):
+        with pytest.raises(UserError, match=" is empty; name a folder or a file"):
+            cli.app(arguments, standalone_mode=False)
     Store("")
 
 
@@ -393,14 +552,31 @@ def _(box, patch):
     assert machine.usable_cores() == processes_for(9, True) == 1
 
 
-@case("--threads 100000")
+@case("--threads 100000, or How(threads=100000) in Python")
 def _(box, patch):
-    machine.check_count(100_000, "threads")
+    run = make_run(model="B-1/Wi-8", dataset="digits", epochs=1)
+    for field in ("threads", "accumulate", "together"):
+        for count in (100_000, 0, 1.5, "2"):
+            with pytest.raises(UserError, match=f"{field}=.*: take 1 to 1,024"):
+                execute(run, Store(), HOW._replace(**{field: count}))
+    with pytest.raises(UserError, match="workers=100000: take 1 to 1,024"):
+        ensure([run], store=Store(), workers=100_000, progress=False)
+    ensure([run], store=Store(), how=HOW._replace(threads=100_000), progress=False)
 
 
 @case("--pad 20000")
 def _(box, patch):
     make_run(model="B-1/Wi-8", dataset="digits", epochs=1, augment="pad", pad=20_000)
+
+
+@case("A model of more blocks than can be built")
+def _(box, patch):
+    make_run(model="B-99999/Wi-64", dataset="digits", epochs=1)
+
+
+@case("A value of thousands of letters")
+def _(box, patch):
+    make_run(model="B-1/Wi-8", dataset="digits", epochs=1, seed="9" * 50_000)
 
 
 @case("A model larger than the memory")
@@ -425,3 +601,89 @@ def _(box, patch):
     with matplotlib.rc_context({"text.usetex": True}):
         use_style()
         assert not plt.rcParams["text.usetex"]
+
+
+# --- signals, output and disks
+
+
+def command_ends(*arguments) -> int:
+    """The exit code of the command line's own `main`; what it writes to stderr stands on stdout."""
+    with mock.patch("sys.argv", ["mlp_lib", *arguments]), contextlib.redirect_stderr(sys.stdout):
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+    return end.value.code
+
+
+TRAIN = ("train", "--model", "B-1/Wi-8", "--dataset", "digits", "--threads", "1", "--precision", "fp32")
+
+
+@case("Ctrl-C, SIGTERM, or SIGHUP by a closed terminal")
+def _(box, patch):
+    step = loop.Loop.take_step
+    for seed, (number, code) in enumerate({signal.SIGINT: 130, signal.SIGTERM: 75, signal.SIGHUP: 75}.items()):
+
+        def signalled(self, batch, number=number):
+            step(self, batch)
+            if self.step == 3:
+                os.kill(os.getpid(), number)
+
+        patch.setattr(loop.Loop, "take_step", signalled)
+        assert command_ends(*TRAIN, "--steps", "2000", "--seed", str(seed)) == code
+    assert len(list(Store().weights.glob("*.checkpoint"))) == 3
+
+
+class Broken(io.StringIO):
+    """A stream to which nothing can be written."""
+
+    def write(self, text):
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+
+@case("A reader of the output that leaves, as `head` does, or closed stdout and stderr")
+def _(box, patch):
+    for steps, stream in enumerate((Broken(), None), 2):
+        with mock.patch("sys.stdout", stream):
+            ensure([make_run(model="B-1/Wi-8", dataset="digits", steps=steps)], store=Store(), how=HOW)
+    assert len(list(Store())) == 2
+
+
+@case("A full disk under the output")
+def _(box, patch):
+    lost = OSError(errno.ENOSPC, "No space left on device")
+    patch.setattr(sys.modules["mlp_lib.cli.app"], "lost_output", lambda: lost)
+    assert command_ends("merge", "/nosuch") == 2 and command_ends(*TRAIN, "--steps", "2") == 74
+
+
+@case("A full disk under weights or a record")
+def _(box, patch):
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    run = make_run(model="B-1/Wi-8", dataset="digits", steps=2)
+    patch.setattr(os, "replace", full)
+    with pytest.raises(UserError, match="cannot write record .*: No space left on device; free some space and run"):
+        Store().add(record_of(run))
+    execute(run, Store(), HOW)
+
+
+@case("A file system without locks")
+def _(box, patch):
+    def flock(descriptor, how):
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    load()  # leaves a lock's file, which must not count as held
+    patch.setattr(fcntl, "flock", flock)
+    patch.setattr(output, "_said", set())
+    for path in (box / "decoded").iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+    load()
+    execute(make_run(model="B-1/Wi-8", dataset="digits", steps=2), Store(), HOW)
+
+
+@case("A run that another process is training")
+def _(box, patch):
+    run = make_run(model="B-1/Wi-8", dataset="digits", steps=2)
+    Store().weights.mkdir(parents=True)
+    with locks.held(Store().weights / f"{run.key}.lock", Busy("busy")):
+        execute(run, Store(), HOW)

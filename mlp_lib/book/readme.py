@@ -145,6 +145,14 @@ def speed(store: Store) -> str:
             "",
         ),
     ]
+    if "store_ratio" in m:
+        rows.append(
+            (
+                f"{m['store_runs']} tiny runs beside {m['store_records']:,} records over the same beside none",
+                f"{m['store_ratio']:.2f} times the time",
+                f"at most {promised['store_ratio']:.2f} times",
+            )
+        )
     idle = "idle" if m["idle"] else f"not idle, with a load of {m['load_before']:.1f}: take these as provisional"
     lines = ["| | measured | promised |", "|---|---|---|", *(f"| {' | '.join(row)} |" for row in rows), ""]
     lines.append(

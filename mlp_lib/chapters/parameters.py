@@ -6,6 +6,7 @@ from typing import Any, Literal, get_type_hints
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from mlp_lib.errors import UserError
+from mlp_lib.paths import brief
 from mlp_lib.records.architectures import family_of
 
 # Of the runs by which settings are chosen: far from the seeds that are reported. The first where there is one.
@@ -87,10 +88,10 @@ def validated(kind: type[Parameters], values: dict[str, Any]) -> Parameters:
             allowed = ", ".join(kind.model_fields)
             raise UserError(f"unknown parameter {name!r}; this chapter takes: {allowed}") from None
         if first["type"] == "tuple_type":
-            text = first["input"]
+            text = str(first["input"])[:100]
             raise UserError(
-                f'parameter {name}={text!r}: give a list, as -y "{name}: [{text}]" to papermill, or '
+                f'parameter {name}={brief(first["input"])}: give a list, as -y "{name}: [{text}]" to papermill, or '
                 f'--set "{name}=[{text}]" on the command line'
             ) from None
         message = first["msg"][0].lower() + first["msg"][1:]
-        raise UserError(f"parameter {name}={first['input']!r}: {message}") from None
+        raise UserError(f"parameter {name}={brief(first['input'])}: {message}") from None

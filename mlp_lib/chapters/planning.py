@@ -75,7 +75,7 @@ def file_of(study: Study, store: Store) -> Path:
 def _remembered(store: Store, study: Study, what: tuple, made: Callable[[], T]) -> T:
     """What was made before by the same name, where no record and no weights came into the store's folder since, or left
     it: both change the folders' times, and their number tells apart what happened within one tick of the clock."""
-    folders = [folder for folder in (store.folder, store.weights) if folder.exists()]
+    folders = [folder for folder in (store.folder, store.weights) if os.path.isdir(folder)]
     state = [(folder.stat().st_mtime_ns, len(os.listdir(folder))) for folder in folders]
     known = _KNOWN.setdefault(store, {})
     key = (id(study), *what)

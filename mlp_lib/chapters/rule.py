@@ -59,6 +59,10 @@ class Rule:
         """With fewer seeds than this, a part gives a number and no verdict."""
         return self.min_seeds.get(name, MIN_SEEDS)
 
+    def enough_seeds(self, frame: pd.DataFrame) -> bool:
+        """Whether every part has the seeds that a verdict asks for."""
+        return all(part.n >= self.seeds_of(name) for name, part in self.parts(frame).items())
+
     def bounds_of(self, name: str) -> tuple[float, float]:
         return self.bounds.get(name, (self.low, self.high))
 

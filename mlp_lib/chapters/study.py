@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import pandas as pd
 
 from mlp_lib.chapters import parameters
-from mlp_lib.chapters.rule import Rule
+from mlp_lib.chapters.rule import Rule, Shown
 from mlp_lib.chapters.tuning import Choice, Ensure, not_run
 
 SIZES = ("smoke", "laptop", "overnight", "gpu", "paper")
@@ -51,9 +51,9 @@ class Study:
     `presets` are frozen dataclasses of the chapter's own, by size (of `SIZES`). `collect(preset, ensure)` asks `ensure`
     for runs and returns `Results`. `measures`, and those that a call of `ensure` asks for, are taken of the runs that
     they apply to (measures/applicable.py). `resolved_by` puts a reader's changes into a preset where more is to be done
-    than to replace fields. `first_screen` names, for each value that the page's first screen glues, the choices of a
-    learning rate on which it rests: none of them may be flagged (`Choice.flags`), which a test holds. `measured` is
-    what a study has that trains nothing.
+    than to replace fields. `first_screen` gives, for each value that the page's first screen glues, the choices of a
+    learning rate on which it rests: none of them may be flagged (`Choice.flags`), unless the screen names the flags
+    itself, in the value `flags_told_in`. A test holds that. `measured` is what a study has that trains nothing.
     """
 
     name: str
@@ -66,7 +66,8 @@ class Study:
     rules: Mapping[int, Rule] = field(default_factory=dict)
     rule_changes: tuple[tuple[str, int, str], ...] = ()  # (date, claim, what changed and why)
     resolved_by: Callable[..., Any] | None = None
-    first_screen: Mapping[str, Callable[[Any], Sequence[Choice]]] = field(default_factory=dict)
+    first_screen: Mapping[str, Callable[[Shown], Sequence[Choice]]] = field(default_factory=dict)
+    flags_told_in: str = ""
     measured: Measured | None = None
 
     @property

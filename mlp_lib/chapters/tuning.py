@@ -5,7 +5,7 @@ Runs of a choice have seeds of their own and are never compared on test: the see
 
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pandas as pd
 
@@ -222,9 +222,23 @@ def _runs(candidate: Run, lrs: Sequence[float]) -> list[Run]:
     return [run for seed in TUNING_SEEDS for run in grid_runs(candidate, lrs, seed)]
 
 
-def ended(cells: Iterable, frame: pd.DataFrame) -> bool:
-    """Is the `choice` of every cell final, and has every run of the frame ended?"""
-    return all(cell.choice.final for cell in cells) and bool(frame["status"].isin(FINISHED).all())
+def ended(choices: Iterable[Choice], *frames: pd.DataFrame) -> bool:
+    """Is every choice final, and has every run of these frames ended?"""
+    return all(choice.final for choice in choices) and all(frame["status"].isin(FINISHED).all() for frame in frames)
+
+
+@dataclass(frozen=True)
+class TunedResults:
+    """What a chapter with a learning rate a cell shows: its cells, each with a `choice`, and one row a run. A chapter's
+    own `Results` say what the frame's columns are, and what is `sufficient`."""
+
+    cells: tuple[Any, ...]
+    frame: pd.DataFrame
+
+    @property
+    def complete(self) -> bool:
+        """Every learning rate is chosen, and every run has ended."""
+        return ended((cell.choice for cell in self.cells), self.frame)
 
 
 def grid_runs(candidate: Run, lrs: Sequence[float], seed: int = TUNING_SEED) -> list[Run]:

@@ -2,7 +2,6 @@
 
 import json
 import sys
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -22,7 +21,8 @@ LOST = 74  # exit code "input/output error": what was to be printed could not be
 
 _UsageError = typer.BadParameter.__base__  # click's: of click itself, or of the copy inside newer typers
 
-Out = Annotated[Path | None, typer.Option(help="folder of records and weights, instead of data/runs")]
+# A path stays text until `paths.user_path` reads it: as a `Path`, an empty one would be the current folder.
+Out = Annotated[str | None, typer.Option(metavar="PATH", help="folder of records and weights, instead of data/runs")]
 Json = Annotated[bool, typer.Option("--json", help="last line of stdout: one JSON object")]
 Budget = Annotated[float | None, typer.Option(min=0, help="seconds; stop with a checkpoint when they have passed")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps")]

@@ -1,7 +1,6 @@
 """`fetch`, `merge`: bring images and records here."""
 
 import os
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -20,7 +19,7 @@ def fetch(
             "or folder:NAME, to decode one of your own"
         ),
     ],
-    root: Annotated[Path | None, typer.Option(help="instead of $MLP_LIB_DATA, else data/")] = None,
+    root: Annotated[str | None, typer.Option(metavar="PATH", help="instead of $MLP_LIB_DATA, else data/")] = None,
 ) -> None:
     """Download an image set, checked against its published hash. Can be interrupted and repeated."""
     from mlp_lib import datasets
@@ -30,15 +29,15 @@ def fetch(
 
 @app.command()
 def merge(
-    source: Annotated[Path, typer.Argument(help="a folder of records, from --out on any machine")],
-    out: Annotated[Path | None, typer.Option(help="the store to add to, instead of data/runs")] = None,
+    source: Annotated[str, typer.Argument(help="a folder of records, from --out on any machine")],
+    out: Annotated[str | None, typer.Option(metavar="PATH", help="the store to add to, instead of data/runs")] = None,
 ) -> None:
     """Add the records of a folder to the store. Keys are computed anew; second records of a run are replicates."""
     from mlp_lib.records import merge as merge_module
     from mlp_lib.records.store import Store
 
-    source = user_path(source, "the folder of records")
-    if not os.path.exists(source):
-        raise UserError(f"{source} does not exist; give the folder that --out named")
-    written, known = merge_module.merge(source, Store(out))
+    folder = user_path(source, "the folder of records")
+    if not os.path.exists(folder):
+        raise UserError(f"{folder} does not exist; give the folder that --out named")
+    written, known = merge_module.merge(folder, Store(out))
     typer.echo(f"{len(written)} records added, {known} known already")

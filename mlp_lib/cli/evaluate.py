@@ -1,6 +1,5 @@
 """`evaluate`: the paper's published weights on a test set."""
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -11,7 +10,9 @@ from mlp_lib.errors import UserError
 
 @app.command()
 def evaluate(
-    checkpoint: Annotated[Path, typer.Option(help="file of weights, by torch or safetensors, in the paper's layout")],
+    checkpoint: Annotated[
+        str, typer.Option(metavar="PATH", help="file of weights, by torch or safetensors, in the paper's layout")
+    ],
     model: Annotated[str, typer.Option(help="its architecture, for example B-12/Wi-1024")],
     dataset: Annotated[str, typer.Option(help="the set that it was fine-tuned to: cifar10, cifar100, folder:imagenet")],
     resolution: Annotated[
@@ -23,7 +24,9 @@ def evaluate(
     crop_scale: Annotated[
         float, typer.Option(help="of those, the least share of the area; the paper's fine-tuning")
     ] = 0.4,
-    real_labels: Annotated[Path | None, typer.Option(help="real.json, for ImageNet's validation images")] = None,
+    real_labels: Annotated[
+        str | None, typer.Option(metavar="PATH", help="real.json, for ImageNet's validation images")
+    ] = None,
     device: Device = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON object instead")] = False,
 ) -> None:
@@ -46,7 +49,7 @@ def evaluate(
         resolution,
         views=tta,
         crops=Views(crop_scale, 1.0),
-        real_labels=real_labels and user_path(real_labels, "--real-labels"),
+        real_labels=None if real_labels is None else user_path(real_labels, "--real-labels"),
         device=pick_device(device),
     )
     found["paper"] = papers_numbers(name, dataset)

@@ -9,18 +9,21 @@ import typer
 
 from mlp_lib.cli.app import app
 from mlp_lib.errors import UserError
+from mlp_lib.paths import user_path
 
 
 @app.command()
 def laws(
-    csv: Annotated[Path, typer.Option(help="file with a header and a row a run")],
+    csv: Annotated[str, typer.Option(metavar="PATH", help="file with a header and a row a run")],
     columns: Annotated[
         str, typer.Option(help="its columns of parameters, examples and loss, in this order")
     ] = "params,examples,loss",
     group: Annotated[str | None, typer.Option(help="a column; runs of each of its values are fitted apart")] = None,
     budget: Annotated[float | None, typer.Option(help="compute to recommend a model and data size for")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON object instead of tables")] = False,
-    plot: Annotated[Path | None, typer.Option(help="write the figure there, by suffix: .png, .pdf, .svg")] = None,
+    plot: Annotated[
+        str | None, typer.Option(metavar="PATH", help="write the figure there, by suffix: .png, .pdf, .svg")
+    ] = None,
     flops_per: Annotated[
         float, typer.Option(help="operations a parameter and example, where the file has no column compute")
     ] = 6.0,
@@ -31,15 +34,16 @@ def laws(
     from mlp_lib.stats.laws.table import groups, read_csv
 
     names = columns.split(",")
-    frame = read_csv(csv)
+    frame = read_csv(user_path(csv, "--csv"))
+    target = None if plot is None else user_path(plot, "--plot")
     answers = {}
     for name, part in groups(frame, group).items() if group else [("", frame)]:
         try:
             answers[name] = report(part, names, budget, flops_per=flops_per, draws=draws)
         except UserError as error:
             raise UserError(f"{group} {name}: {error}" if group else str(error)) from None
-        if plot is not None:
-            path = plot.with_name(f"{plot.stem}-{_in_a_file_name(name)}{plot.suffix}") if group else plot
+        if target is not None:
+            path = target.with_name(f"{target.stem}-{_in_a_file_name(name)}{target.suffix}") if group else target
             _draw(part, names, flops_per, answers[name], path)
     if as_json:
         typer.echo(json.dumps({"groups": answers} if group else answers[""], allow_nan=False))

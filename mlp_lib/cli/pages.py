@@ -1,7 +1,6 @@
 """`book`, `bench`: build the book, measure the library."""
 
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -13,7 +12,7 @@ from mlp_lib.errors import UserError
 @app.command()
 def book(
     preset: Annotated[str, typer.Option(help="auto: the largest complete preset of each chapter")] = "auto",
-    out: Annotated[Path, typer.Option(help="build folder, emptied first")] = Path("_build"),
+    out: Annotated[str, typer.Option(metavar="PATH", help="build folder, emptied first")] = "_build",
     train: Annotated[bool, typer.Option(help="train what chapters lack, instead of showing it as not run")] = False,
 ) -> None:
     """Execute the notebooks and build the book."""
@@ -26,11 +25,11 @@ def book(
 @app.command()
 def bench(
     size: Annotated[
-        str, typer.Option(help="full, three minutes on two cores; or tiny, which only shows that it works")
+        str, typer.Option(help="full, four minutes on two cores; or tiny, which only shows that it works")
     ] = "full",
-    out: Annotated[Path, typer.Option(help="file of results; the README quotes data/bench.json")] = Path(
-        "_build/bench.json"
-    ),
+    out: Annotated[
+        str, typer.Option(metavar="PATH", help="file of results; the README quotes data/bench.json")
+    ] = "_build/bench.json",
     check: Annotated[bool, typer.Option("--check", help="exit code 1 when a promise is missed")] = False,
 ) -> None:
     """Measure speed and memory beside what a user would pick instead, as ratios. For an idle machine, in a checkout."""

@@ -53,7 +53,7 @@ def fingerprint(arrays: Sequence[np.ndarray]) -> str:
     return digest.hexdigest()[:16]
 
 
-def statistics(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def statistics(images: np.ndarray, title: str = "the set") -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation of each channel for pixels in 0..1, rounded to 4 places so that all machines agree.
 
     images: (N, C, H, W) uint8. Raises UserError for a channel without contrast, by which nothing can be divided.
@@ -67,7 +67,8 @@ def statistics(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]
     mean = share @ values
     std = np.sqrt(np.maximum(share @ values**2 - mean**2, 0))
     if (std < 1e-3).any():
-        raise UserError(f"channel {int(std.argmin())} of the training images is the same everywhere; leave it out")
+        channel = int(std.argmin())
+        raise UserError(f"{title}: channel {channel} of the training images is the same everywhere; leave it out")
     return tuple(mean.round(4).tolist()), tuple(std.round(4).tolist())
 
 
@@ -152,12 +153,10 @@ def decode(
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
     """Hold `folder` against other processes that decode it, as far as the file system can."""
-    lock = filelock.FileLock(folder.with_name(f"{folder.name}.lock"))
+    # Not the library's own way out, which takes the file that an old lock has left for a lock that is held.
+    lock = filelock.FileLock(folder.with_name(f"{folder.name}.lock"), fallback_to_soft=False)
     try:
         lock.acquire()
-    except NotImplementedError:
-        yield
-        return
     except OSError as error:
         if error.errno not in _NO_LOCKS:
             raise
@@ -179,7 +178,7 @@ def _write(
         np.save(part / f"{split}-labels.npy", np.asarray(source.labels, np.int64), allow_pickle=False)
         count += len(source.names)
     arrays = [np.load(part / f"{name}.npy", mmap_mode="c", allow_pickle=False) for name in _FILES]
-    mean, std = statistics(arrays[0])
+    mean, std = statistics(arrays[0], title)
     index = {
         "version": VERSION,
         "signature": signature,
@@ -221,12 +220,14 @@ def _write_images(path: Path, source: Source, open_image, colours, pixels: int, 
 
 
 def _pixels(name: str, open_image, colours, pixels: int, title: str) -> np.ndarray:
-    from PIL import Image, ImageOps
+    from PIL import Image, ImageOps, UnidentifiedImageError
 
     try:
         with open_image(name) as file:
             square = ImageOps.fit(colours(file), (pixels, pixels), Image.Resampling.LANCZOS)
     except Exception as error:  # Pillow raises nearly anything for a damaged file; all of it means the same
+        if isinstance(error, UnidentifiedImageError):
+            error = ValueError("it is no image of a format that is read, whatever its ending")
         reason = whats_wrong(Path(name), error)
         raise UserError(f"{title}: {name} cannot be decoded ({reason}); replace it or take it out") from error
     return np.asarray(square).transpose(2, 0, 1)  # (3, pixels, pixels)

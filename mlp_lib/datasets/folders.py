@@ -4,6 +4,7 @@ import functools
 import hashlib
 import multiprocessing
 import os
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -15,18 +16,26 @@ from mlp_lib.datasets.names import Name
 from mlp_lib.errors import UserError
 from mlp_lib.paths import on_one_line, shown, whats_wrong
 
+MOST_DEEP = 100  # folders in folders of a class
 RECIPE = 2  # raise it when the same files would be decoded to other pixels
 _MAY_MOVE = (".gif", ".png", ".apng", ".webp", ".tif", ".tiff", ".avif", ".avifs", ".fli", ".flc", ".dcx")
 _CLUTTER = {"__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir", "$recycle.bin"}  # what systems leave
 
+_LEFT_OUT = {
+    "left_out": ("is no image that can be read", "are no images that can be read"),
+    "beside": ("lies beside the folders of classes", "lie beside the folders of classes"),
+}
+
 
 class Listing(NamedTuple):
-    """The images of both parts, and what is left out: files below them that are no images, by the path within."""
+    """The images of both parts, and what is left out, by the path within: files in the folders of classes that are no
+    images, and all files beside those folders."""
 
     classes: tuple[str, ...]
     train: Source
     test: Source
     left_out: tuple[str, ...]
+    beside: tuple[str, ...]
     signature: str  # changes when any image does
 
 
@@ -57,22 +66,22 @@ def read(name: Name, root: Path) -> Arrays:
         )
         _say_several_frames(found, title)
     if multiprocessing.parent_process() is None:  # once, not in every worker
-        if found.left_out:
-            print(f"{title}: {_left_out(found.left_out)}", flush=True)
+        for part, (one, several) in _LEFT_OUT.items():
+            if names := getattr(found, part):
+                what = f"1 file {one}, and is" if len(names) == 1 else f"{len(names):,} files {several}, and are"
+                print(f"{title}: {what} left out: {_some(names)}", flush=True)
         if all((root / name.path / part).is_dir() for part in ("test", "val")):
             print(f"{title}: val/ is not read, because there is test/", flush=True)
     return arrays
 
 
-def _left_out(names: tuple[str, ...]) -> str:
-    """How many files are left out, and which: all of up to three, else the first and the endings."""
+def _some(names: tuple[str, ...]) -> str:
+    """All names of up to three, else the first and the endings of all."""
     some = ", ".join(shown(name) for name in names[:3])
-    if len(names) == 1:
-        return f"1 file is no image that can be read, and is left out: {some}"
     if len(names) > 3:
         kinds = sorted({os.path.splitext(name)[1].lower() or "no ending" for name in names})
         some += f", ... ({', '.join(shown(kind) for kind in kinds[:8])})"
-    return f"{len(names):,} files are no images that can be read, and are left out: {some}"
+    return some
 
 
 def _say_several_frames(found: Listing, title: str) -> None:
@@ -97,20 +106,22 @@ def listing(name: Name, root: Path) -> Listing:
     """
     folder = root / name.path
     train_folder = folder / "train"
-    test_folder = folder / "test" if (folder / "test").is_dir() else folder / "val"
+    test_folder = test_or_val(folder)
     for part in (train_folder, test_folder):
         if not part.is_dir():
-            raise UserError(f"dataset '{name}': {part} is missing; it needs train/CLASS/*.png, and test/ or val/")
+            raise UserError(f"dataset '{name}': {part} {_absent(part)}; it needs train/CLASS/*.png, and test/ or val/")
     classes = _classes(train_folder)
     if len(classes) < 2:
         raise UserError(f"{train_folder} has {len(classes)} folders of classes; classification needs at least two")
     strange = sorted(set(_classes(test_folder)) - set(classes))
     if strange:
-        raise UserError(f"{test_folder / strange[0]}: there is no class {strange[0]!r} in {train_folder}")
-    endings, left_out, sources = pixels.endings(), [], []
+        alike = any(_same_to_the_eye(strange[0], other) for other in classes)
+        hint = ": their names look alike, but are encoded otherwise; rename one" if alike else ""
+        raise UserError(f"{test_folder / strange[0]}: there is no class {strange[0]!r} in {train_folder}{hint}")
+    endings, left_out, beside, sources = pixels.endings(), [], [], []
     digest = hashlib.sha256(f"{name.side} {RECIPE}".encode())
     for part in (train_folder, test_folder):
-        left_out += [entry.path for entry in _entries(part) if not _is_folder(entry)]
+        beside += [entry.path for entry in _entries(part) if not _is_folder(entry)]
         names, labels = [], []
         for label, wanted in enumerate(classes):
             found = sorted(_files(part / wanted)) if (part / wanted).is_dir() else []
@@ -128,8 +139,22 @@ def listing(name: Name, root: Path) -> Listing:
             labels += [label] * len(images)
             left_out += others
         sources.append(Source(names, labels))
-    within = tuple(os.path.relpath(path, folder) for path in left_out)
-    return Listing(classes, *sources, within, digest.hexdigest()[:32])
+    within = (tuple(os.path.relpath(path, folder) for path in paths) for paths in (left_out, beside))
+    return Listing(classes, *sources, *within, digest.hexdigest()[:32])
+
+
+def test_or_val(folder: Path) -> Path:
+    """The part that is tested on: test/ where there is such a name, whatever it leads to, else val/."""
+    return folder / ("test" if os.path.lexists(folder / "test") else "val")
+
+
+def _absent(part: Path) -> str:
+    return "is no folder, or a link to nothing" if os.path.lexists(part) else "is missing"
+
+
+def _same_to_the_eye(one: str, other: str) -> bool:
+    """Whether two names differ in nothing that is seen: an archive from a Mac may hold é as e and an accent."""
+    return unicodedata.normalize("NFKC", one) == unicodedata.normalize("NFKC", other)
 
 
 def hidden(name: str) -> bool:
@@ -142,10 +167,10 @@ def _classes(folder: Path) -> tuple[str, ...]:
 
 
 def _is_folder(entry: os.DirEntry) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # a link that leads to itself: no folder, and named by `_state` where it would be an image
-        return False
+    """Raises UserError for a link to nothing: it may have been either."""
+    if entry.is_symlink():
+        _stat(entry.path)
+    return entry.is_dir()
 
 
 def _entries(folder: str | Path) -> list[os.DirEntry]:
@@ -167,6 +192,8 @@ def _files(folder: str | Path, within: tuple[str, ...] = ()) -> Iterator[str]:
     real = os.path.realpath(folder)
     if real in within:
         raise UserError(f"{shown(str(folder))} is a link to a folder that it lies in; remove it")
+    if len(within) > MOST_DEEP:
+        raise UserError(f"{shown(str(folder))} lies more than {MOST_DEEP} folders deep in its class; move it up")
     for entry in _entries(folder):
         if _is_folder(entry):
             yield from _files(entry.path, (*within, real))
@@ -176,11 +203,15 @@ def _files(folder: str | Path, within: tuple[str, ...] = ()) -> Iterator[str]:
 
 def _state(path: str) -> str:
     """Size and times of change of an image file. Raises UserError for what is no file."""
-    try:
-        state = os.stat(path)
-    except OSError as error:
-        reason = whats_wrong(Path(path), error)
-        raise UserError(f"{shown(path)} cannot be read: {reason}; mend it or take it out") from error
+    state = _stat(path)
     if not os.path.isfile(path):
         raise UserError(f"{shown(path)} is no regular file; take it out")
     return f"{state.st_size}|{state.st_mtime_ns}|{state.st_ctime_ns}"
+
+
+def _stat(path: str) -> os.stat_result:
+    try:
+        return os.stat(path)
+    except OSError as error:
+        reason = whats_wrong(Path(path), error)
+        raise UserError(f"{shown(path)} cannot be read: {reason}; mend it or take it out") from error

@@ -3,6 +3,8 @@
 import functools
 import json
 import math
+import multiprocessing
+import os
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,13 +18,14 @@ from mlp_lib.datasets.decode import Arrays
 from mlp_lib.datasets.names import Name
 from mlp_lib.errors import UserError
 from mlp_lib.machine import check_fits
-from mlp_lib.paths import is_pointer, whats_wrong
+from mlp_lib.paths import check_regular, is_pointer, on_one_line, shown, whats_wrong
 
 
 class _Part(NamedTuple):
     path: Path
     shape: tuple[int, ...]  # of the images, (N, H, W, C)
-    labels: np.ndarray  # (N,), as the file has them
+    labels: np.ndarray  # (N,) uint64, as the file has them
+    state: tuple[int, ...]  # changes when the file does
 
 
 class Parts(NamedTuple):
@@ -48,12 +51,17 @@ def read(name: Name, root: Path) -> Arrays:
         check_fits(math.prod(part.shape), f"the images of {part.path}", "take a smaller set")
         with _readable(part.path), zipfile.ZipFile(part.path) as archive:
             images = _array(archive, "images").reshape(part.shape)  # (N, H, W, C)
+            if _state(part.path) != part.state:
+                raise UserError(f"{part.path} was changed since its labels were read; start again when it is at rest")
         labels = np.searchsorted(parts.labels, part.labels).astype(np.int64)
         arrays += [np.ascontiguousarray(images.transpose(0, 3, 1, 2)), labels]
     own = tuple(map(int, parts.labels))
     mapped = own != tuple(range(len(own)))
-    if mapped:
+    first = multiprocessing.parent_process() is None  # once, not in every worker
+    if mapped and first:
         print(f"{name}: labels {_listed(own)} of the files are the classes 0 to {len(own) - 1}, in this order")
+    if first and parts.test.path.name == "test.npz" and os.path.lexists(root / name.path / "val.npz"):
+        print(f"{name}: val.npz is not read, because there is test.npz")
     classes = _class_names(root / name.path / "classes.json", own)
     return Arrays(*arrays, classes, labels_in_files=own if mapped else ())
 
@@ -71,10 +79,12 @@ def read_parts(name: Name, root: Path) -> Parts:
     Raises UserError for files that are missing or of another form, and for a class without images in either part.
     """
     folder = root / name.path
-    test_path = folder / "test.npz" if (folder / "test.npz").is_file() else folder / "val.npz"
+    test_path = folder / ("test.npz" if os.path.lexists(folder / "test.npz") else "val.npz")
     for path in (folder / "train.npz", test_path):
         if not path.is_file():
-            what = "is a folder" if path.is_dir() else "is missing"
+            what = "is missing"
+            if os.path.lexists(path):
+                what = "is a folder" if path.is_dir() else "is no regular file, or a link to nothing"
             raise UserError(f"dataset '{name}': {path} {what}; it needs train.npz, and test.npz or val.npz")
     train, test = _npz_part(folder / "train.npz"), _npz_part(test_path)
     if train.shape[1:] != test.shape[1:]:
@@ -105,6 +115,9 @@ def _readable(path: Path) -> Iterator[None]:
 
 def _header(archive: zipfile.ZipFile, array: str) -> tuple[tuple[int, ...], np.dtype]:
     """Shape and type of an array in an .npz, without its data. What the header promises must be there."""
+    if f"{array}.npy" not in archive.namelist():
+        there = ", ".join(shown(name.removesuffix(".npy")) for name in archive.namelist()[:8])
+        raise ValueError(f"there is no array `{array}` in it, only: {there or 'nothing'}")
     info = archive.getinfo(f"{array}.npy")
     with archive.open(info) as file:
         version = np.lib.format.read_magic(file)
@@ -126,6 +139,7 @@ def _array(archive: zipfile.ZipFile, array: str) -> np.ndarray:
 
 def _npz_part(path: Path) -> _Part:
     with _readable(path), zipfile.ZipFile(path) as archive:
+        state = _state(path)
         shape, dtype = _header(archive, "images")
         label_shape, label_dtype = _header(archive, "labels")
         grey = len(shape) == 3
@@ -139,7 +153,13 @@ def _npz_part(path: Path) -> _Part:
         labels = _array(archive, "labels")
         if labels.min() < 0:
             raise ValueError("labels start below 0, which often means 'no label': take those images out")
-    return _Part(path, (*shape, 1) if grey else shape, labels)
+    # One type for both parts: NumPy compares large numbers of two types as floats, which cannot tell them apart.
+    return _Part(path, (*shape, 1) if grey else shape, labels.astype(np.uint64), state)
+
+
+def _state(path: Path) -> tuple[int, ...]:
+    state = os.stat(path)
+    return state.st_ino, state.st_size, state.st_mtime_ns
 
 
 def _class_names(path: Path, labels: tuple[int, ...]) -> tuple[str, ...]:
@@ -148,10 +168,11 @@ def _class_names(path: Path, labels: tuple[int, ...]) -> tuple[str, ...]:
     It holds a list, a name a class or a name for every number from 0 to the last label, or an object with a name for
     each label; or either under "words".
     """
-    if not path.exists():
+    if not os.path.lexists(path):
         return tuple(map(str, labels))
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        check_regular(path)
+        content = json.loads(path.read_text(encoding="utf-8-sig"))  # with the mark that Windows puts first, or without
     except (OSError, ValueError, RecursionError) as error:
         reason = whats_wrong(path, error) if isinstance(error, OSError) or is_pointer(path) else error
         raise UserError(f"{path} cannot be read as JSON: {str(reason)[:200]}") from error
@@ -162,4 +183,6 @@ def _class_names(path: Path, labels: tuple[int, ...]) -> tuple[str, ...]:
         names = [names[label] for label in labels]
     if not isinstance(names, list) or len(names) != len(labels) or not all(isinstance(n, str) for n in names):
         raise UserError(f'{path} must be a list of {len(labels)} names, one a class, or hold one under "words"')
+    if odd := next((name for name in names if not on_one_line(name)), None):
+        raise UserError(f"{path}: the name {odd!r} cannot be printed on a line as UTF-8; take another")
     return tuple(names)

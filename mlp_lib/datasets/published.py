@@ -47,6 +47,10 @@ def bring(name: str, root: Path) -> None:
         return
     url, bring_it = _FETCHERS[name](name)
     try:
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot make the folder {root}: {error.strerror or error}; choose another --root") from error
+    try:
         bring_it(root, title)
     except (OSError, http.client.HTTPException) as error:
         raise UserError(
@@ -125,7 +129,6 @@ def _archive_fetcher(name: str):
     def bring_it(root: Path, title: str) -> None:
         if not any(_state(archive, root)):
             return
-        root.mkdir(parents=True, exist_ok=True)
         download(archive.url, root / archive.filename, archive.md5, title)
         take_from_tar(root / archive.filename, archive.folder, list(archive.files), root / archive.folder)
         if any(_state(archive, root)):
@@ -252,7 +255,6 @@ def _tinyimagenet(name: str, root: Path) -> Arrays:
 def _tiny_fetcher(name: str):
     def bring_it(root: Path, title: str) -> None:
         if decode.read(root / TINY_DECODED, TINY.md5) is None:
-            root.mkdir(parents=True, exist_ok=True)
             download(TINY.url, root / TINY.filename, TINY.md5, title)
             _decode_tiny(root, title)
 

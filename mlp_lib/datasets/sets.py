@@ -89,7 +89,7 @@ def _load(name: str, root: Path) -> ImageSet:
                 f"{known.train_size:,} + {known.test_size:,} images of {known.resolution} pixels); rename the folder"
             )
     elif own.is_user_set(name):
-        mean, std = (arrays.mean, arrays.std) if arrays.mean else decode.statistics(arrays.train_images)
+        mean, std = (arrays.mean, arrays.std) if arrays.mean else decode.statistics(arrays.train_images, name)
         known = replace(known, mean=mean, std=std, stats_source="all pixels of the training images")
     return ImageSet(known, *arrays[:5], decode.fingerprint(arrays[:4]), arrays.labels_in_files)
 

@@ -42,7 +42,8 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
 def _loaded(path: Path) -> Any:
     name = shown(str(path))
     if not path.is_file():
-        raise UserError(f"{name}: there is no such file; give a checkpoint, see 'Re-execute a chapter'")
+        what = "it is a folder" if path.is_dir() else "there is no such file"
+        raise UserError(f"{name}: {what}; give a checkpoint, see 'Re-execute a chapter'")
     if is_pointer(path):
         raise UserError(f"{name} is only Git LFS's pointer to the weights; fetch the file itself")
     try:

@@ -35,6 +35,7 @@ EXAMPLES = "S-6/Wi-1024, B-12/Wi-512, B-6/Wi-256-E_2, CNN-16, ResNet18, ViT-64x4
 MLP_FAMILIES = ("S", "B")
 RESNETS = ("ResNet18", "ResNet152")
 MOST = 2**17  # the greatest number in a name
+MOST_DEPTH = 1000
 
 # What each family is made of where the run says nothing (paper section 3; `None` options of a run mean these).
 FAMILY_DEFAULTS = {
@@ -98,7 +99,7 @@ def parse(name: str) -> Architecture:
             raise UserError(f"model {name!r}: an S-MLP has no expansion; leave out -E_{expansion}, or use a B-MLP")
         if min(depth, width, expansion) < 1:
             raise UserError(f"model {name!r}: depth, width and expansion must be at least 1")
-        _check_size(name, depth, width, expansion)
+        _check_size(name, width, expansion, depth=depth)
         return Architecture(family, depth, width, expansion)
     if match := _CNN.fullmatch(name):
         if int(match[1]) < 1:
@@ -124,7 +125,7 @@ def family_of(model: str) -> str:
 def _with_patches(name: str, family: str, width: int, depth: int, patch: int) -> Architecture:
     if min(width, depth, patch) < 1:
         raise UserError(f"model {name!r}: width, depth and patch must be at least 1")
-    _check_size(name, width, depth, patch)
+    _check_size(name, width, patch, depth=depth)
     step = 2 if family == "Mixer" else 64 if width >= 192 else 32
     if width % step:
         why = "half of it mixes tokens" if family == "Mixer" else f"attention heads have {step} channels there"
@@ -132,8 +133,11 @@ def _with_patches(name: str, family: str, width: int, depth: int, patch: int) ->
     return Architecture(family, depth, width, patch=patch)
 
 
-def _check_size(name: str, *sizes: int) -> None:
-    """A number that no machine could hold the weights of is a slip of the keyboard."""
+def _check_size(name: str, *sizes: int, depth: int = 0) -> None:
+    """A number that no machine could hold the weights of is a slip of the keyboard, as is a depth that takes minutes to
+    build."""
+    if depth > MOST_DEPTH:
+        raise UserError(f"model {name!r}: {depth} blocks are too many; take at most {MOST_DEPTH}")
     if max(sizes) > MOST:
         raise UserError(f"model {name!r}: {max(sizes)} is too large; every number is at most {MOST}")
 

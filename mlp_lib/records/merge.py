@@ -1,8 +1,11 @@
 """`merge`: records made elsewhere, brought into a store."""
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from mlp_lib.errors import UserError
+from mlp_lib.paths import shown, whats_wrong
 from mlp_lib.records.record import read_record
 from mlp_lib.records.store import Store
 
@@ -14,7 +17,7 @@ def merge(source: Path, store: Store) -> tuple[list[Path], int]:
 
     Every record is read before the first is written. Raises UserError when `source` holds none, or one is damaged.
     """
-    paths = sorted(p for p in Path(source).rglob("*.json") if p.is_file())
+    paths = sorted(_files(Path(source)))
     if not paths:
         raise UserError(f"no records (*.json) below {source}; give the folder that --out named")
     records = [read_record(path) for path in paths]
@@ -32,3 +35,15 @@ def merge(source: Path, store: Store) -> tuple[list[Path], int]:
             more = same.model_copy(update={"measures": record.measures | same.measures})
             written.append(store.replace(same, more))
     return written, known
+
+
+def _files(source: Path) -> Iterator[Path]:
+    """Every .json file below a folder, but for hidden ones. Raises UserError for a folder that cannot be listed."""
+
+    def refuse(error: OSError) -> None:
+        reason = whats_wrong(Path(error.filename), error)
+        raise UserError(f"{shown(str(error.filename))} cannot be listed: {reason}") from error
+
+    for folder, folders, names in os.walk(source, onerror=refuse):
+        folders[:] = [name for name in folders if not name.startswith(".") and name != "__MACOSX"]
+        yield from (Path(folder, name) for name in names if name.endswith(".json") and not name.startswith("."))

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from mlp_lib.errors import UserError
-from mlp_lib.paths import whats_wrong
+from mlp_lib.paths import check_regular, shown, whats_wrong
 from mlp_lib.records.run import Run
 
 FINISHED = ("ok", "diverged")  # statuses of runs that ended; "failed" ones are retried
@@ -86,17 +87,19 @@ class Record(BaseModel):
 
 def read_record(path: Path) -> Record:
     """Raises UserError: one line that names the file and what is wrong with it."""
+    name = shown(str(path))
     try:
+        check_regular(path)
         return Record.model_validate_json(path.read_bytes(), context={"stored": True})
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(map(str, first["loc"])) or "the file"
         fault = whats_wrong(path, ValueError(f"{where}: {first['msg']}"))
-        raise UserError(f"record {path} is not valid: {fault}; restore it or delete it") from None
+        raise UserError(f"record {name} is not valid: {fault}; restore it or delete it") from None
     except (RecursionError, ValueError) as error:  # a UserError of the run in it, or nested too deeply
-        raise UserError(f"record {path} is not valid: {str(error)[:200]}; restore it or delete it") from None
+        raise UserError(f"record {name} is not valid: {str(error)[:200]}; restore it or delete it") from None
     except OSError as error:
-        raise UserError(f"record {path} cannot be read: {whats_wrong(path, error)}") from None
+        raise UserError(f"record {name} cannot be read: {whats_wrong(path, error)}") from None
 
 
 def read_records(
@@ -108,7 +111,7 @@ def read_records(
     listed: gives the files to read, asked again when one has vanished; all of the folder's unless given.
     read: `read_record` unless given.
     """
-    listed, read = listed or (lambda: sorted(folder.glob("*.json"))), read or read_record
+    listed, read = listed or (lambda: sorted(folder.glob("[!.]*.json"))), read or read_record
     found: dict[Path, Record] = {}
     for _ in range(20):
         paths, vanished = listed(), []
@@ -117,7 +120,7 @@ def read_records(
                 if path not in found:
                     found[path] = read(path)
             except UserError:
-                if path.exists():
+                if os.path.lexists(path):
                     raise
                 vanished.append(path.name)
         if not vanished:

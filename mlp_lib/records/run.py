@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 from mlp_lib.datasets import DRAWN, FACTS, canonical_name, facts, train_count
 from mlp_lib.datasets.names import is_user_set
 from mlp_lib.errors import UserError
+from mlp_lib.paths import brief
 from mlp_lib.records import architectures
 
 # Raise a group's number when its numerics are corrected: runs made from then on get other keys, and old records are
@@ -257,7 +258,7 @@ def _one_line(error: ValidationError) -> str:
     message = first["msg"].removeprefix("Value error, ")
     if not first["loc"]:
         return message
-    named = field if isinstance(first["input"], dict) else f"{field}={first['input']!r}"
+    named = field if isinstance(first["input"], dict) else f"{field}={brief(first['input'])}"
     return f"{named}: {message[0].lower()}{message[1:]}"
 
 

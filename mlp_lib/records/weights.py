@@ -5,7 +5,7 @@ import os
 import struct
 from pathlib import Path
 
-from mlp_lib.paths import whats_wrong
+from mlp_lib.paths import check_regular, whats_wrong
 
 _MOST_HEADER = 100_000_000  # bytes, as safetensors itself allows
 
@@ -18,6 +18,7 @@ def weights_at_hand(path: Path) -> bool:
 def weights_fault(path: Path) -> str | None:
     """What is wrong with a file of weights, in words that go after its name; None where it is whole."""
     try:
+        check_regular(path)
         size = os.path.getsize(path)
         with open(path, "rb") as file:
             (length,) = struct.unpack("<Q", file.read(8))

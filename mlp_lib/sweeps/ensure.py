@@ -77,9 +77,10 @@ def ensure(
     """The runs as a tidy frame, one row each, in their order; what the store lacks is trained first.
 
     Args:
-        measures: names from measure.py that the records should hold, each of the runs that it can be taken of (see
-            measurable.py). Kept weights are measured; where there are none, the run is trained again, as a replicate
-            whose measures are found from then on and whose metrics are not used. `missing` says which those are.
+        measures: names from measures/take.py that the records should hold, each of the runs that it can be taken of
+            (see measures/applicable.py). Kept weights are measured; where there are none, the run is trained again, as
+            a replicate whose measures are found from then on and whose metrics are not used. `missing` says which
+            those are.
         train: False trains and measures nothing: missing runs come back with status "not run".
         budget_minutes: stop (and checkpoint) when this much time has passed; the same call goes on later.
         workers: processes at a time; by default one a core on a CPU, one on a GPU.

@@ -15,7 +15,7 @@ import torch
 from mlp_lib import locks, models
 from mlp_lib.errors import Busy, CannotRun, UserError
 from mlp_lib.measures import take
-from mlp_lib.paths import PACKAGE
+from mlp_lib.paths import PACKAGE, whats_wrong
 from mlp_lib.records.record import FINISHED, Record, now
 from mlp_lib.records.run import Run
 from mlp_lib.records.same_images import check_images
@@ -239,7 +239,11 @@ def _trained(run: Run, store: Store) -> Record:
     """The record of the training that the kept weights are from; the one that stands for the run where none is named,
     as by weights that are older than such names."""
     origin = _origin(run, store)
-    training = origin.read_text() if origin.exists() else None
+    try:
+        training = origin.read_text() if origin.exists() else None
+    except (OSError, ValueError) as error:
+        reason = whats_wrong(origin, error)
+        raise UserError(f"{origin} cannot be read: {reason}; train that run again, with --retrain") from error
     return next((record for record in store.replicates(run) if record.training == training), store.get(run))
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from mlp_lib.datasets import FACTS
 from mlp_lib.datasets.names import is_user_set
 from mlp_lib.errors import UserError
-from mlp_lib.paths import whats_wrong
+from mlp_lib.paths import check_regular, whats_wrong
 from mlp_lib.records.weights import weights_fault
 from mlp_lib.training.loaders import load_data
 
@@ -37,10 +37,20 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         raise UserError(f"weights {path} cannot be read ({reason}); delete them and train that run again") from error
 
 
+def check_types(model: nn.Module, state: dict[str, Tensor]) -> None:
+    """Raises RuntimeError, as `load_state_dict` does, for numbers of another type than the model's: they would be
+    rounded to it without a word."""
+    own = model.state_dict()
+    for name, tensor in state.items():
+        if name in own and tensor.dtype != own[name].dtype:
+            raise RuntimeError(f"{name} is {tensor.dtype}, not {own[name].dtype}")
+
+
 def put_weights(model: nn.Module, path: Path) -> None:
     """Fill a model with the weights in a file. Raises UserError for a damaged file, and for another model's."""
     state = read_weights(path)
     try:
+        check_types(model, state)
         model.load_state_dict(state)
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:200]
@@ -77,9 +87,10 @@ def read_checkpoint(
     A checkpoint past an epoch whose weights are wanted since, and are not at hand, is of no use.
     """
     path = weights / f"{run.key}.checkpoint"
-    if not path.exists():
+    if not os.path.lexists(path):
         return None
     try:
+        check_regular(path)
         saved = torch.load(path, map_location=device, weights_only=True)
     except Exception as error:  # torch raises many kinds for a damaged file; all mean the same to the user
         reason = whats_wrong(path, error if isinstance(error, OSError) else ValueError(type(error).__name__))
@@ -89,6 +100,8 @@ def read_checkpoint(
         raise UserError(f"checkpoint {path} belongs to run {owner}, not {run.key}; delete it to start over")
     if lacking := sorted(_STATE - saved.keys()):
         raise UserError(f"checkpoint {path} is not whole ({lacking[0]} is missing); delete it to start over")
+    if type(saved["step"]) is not int or not 0 <= saved["step"] <= run.total_steps:
+        raise UserError(f"checkpoint {path} is damaged (step {saved['step']}); delete it to start over")
     _check_images(run, saved, path, device)
     if precision not in ("auto", saved["precision"]):
         raise UserError(

@@ -18,7 +18,14 @@ from mlp_lib.errors import UserError
 from mlp_lib.models import build_for, has_batch_norm
 from mlp_lib.output import say
 from mlp_lib.training import loaders, optim
-from mlp_lib.training.checkpoints import find_weights, read_checkpoint, read_weights, save_checkpoint, save_weights
+from mlp_lib.training.checkpoints import (
+    check_types,
+    find_weights,
+    read_checkpoint,
+    read_weights,
+    save_checkpoint,
+    save_weights,
+)
 from mlp_lib.training.evaluate import CURVE_EXAMPLES, evaluate, final_metrics, glimpse
 from mlp_lib.training.how import How, prepare
 from mlp_lib.training.loaders import Batch, Data
@@ -44,7 +51,7 @@ class Outcome(NamedTuple):
     threads: int
     accumulate: int
     fingerprint: str
-    together: int = 1  # runs trained side by side, see together.py
+    together: int = 1  # runs trained side by side, see side_by_side.py
 
 
 def declared_steps(run) -> list[int]:
@@ -87,7 +94,7 @@ def train(
             precision = faster_precision(model, run, data)
         torch.manual_seed(stream_seed("dropout", run.seed))
         loop = Loop(run, model, data, how, precision, saved)
-        status = go(loop, weights, keep_epochs, on_progress, should_stop)
+        status = take_remaining_steps(loop, weights, keep_epochs, on_progress, should_stop)
     return finish(loop, status, weights, device)
 
 
@@ -129,13 +136,21 @@ class Loop:
         self.running = torch.zeros((), device=data.mean.device)  # sum of losses since the last point of the curve
         self.running_steps = 0
         if saved:
-            model.load_state_dict(saved["model"])
-            self.optimizer.load_state_dict(saved["optimizer"])
-            self.step, self.seconds, self.curve = saved["step"], saved["seconds"], saved["curve"]
-            self.running, self.running_steps = saved["running"], saved["running_steps"]
-            set_random_state(saved["rng"], saved["cuda_rng"], self.running.device)
+            try:
+                self._restore(saved)
+            except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
+                reason = " ".join(str(error).split())[:200]
+                line = f"checkpoint {run.key}.checkpoint does not fit the run ({reason}); delete it to start over"
+                raise UserError(line) from error
         self.first_step, self.loop_seconds = self.step, 0.0
         self.started = self.clock = time.perf_counter()  # since when `seconds` and `loop_seconds` lack what passes
+
+    def _restore(self, saved: dict[str, Any]) -> None:
+        self.model.load_state_dict(saved["model"])
+        self.optimizer.load_state_dict(saved["optimizer"])
+        self.step, self.seconds, self.curve = saved["step"], saved["seconds"], saved["curve"]
+        self.running, self.running_steps = saved["running"], saved["running_steps"]
+        set_random_state(saved["rng"], saved["cuda_rng"], self.running.device)
 
     def batches(self, epoch: int, start: int) -> Iterator[Batch]:
         return loaders.epoch_batches(self.run, self.data, epoch, start)
@@ -165,7 +180,7 @@ class Loop:
         self.optimizer.zero_grad(set_to_none=True)  # their memory is for the next batch, or for an evaluation
         return loss
 
-    def look(self, point: bool, keep: bool, weights: Path) -> bool:
+    def check_and_keep(self, point: bool, keep: bool, weights: Path) -> bool:
         """After a step: check the running loss, add a point to the curve, keep the weights. False: it is not finite."""
         finite = math.isfinite(self.running.item())  # waits for the device
         self.loop_seconds += time.perf_counter() - self.clock
@@ -209,8 +224,10 @@ class Loop:
         save_checkpoint(state, weights / f"{self.run.key}.checkpoint")
 
 
-def go(loop, weights: Path, keep_epochs, on_progress, should_stop) -> Literal["ok", "diverged", "paused"]:
-    """Take the steps that remain of a `Loop`, or of a `stack.Stack` of them."""
+def take_remaining_steps(
+    loop, weights: Path, keep_epochs, on_progress, should_stop
+) -> Literal["ok", "diverged", "paused"]:
+    """Take the steps that remain of a `Loop`, or of a `stacked.Stack` of them."""
     total, per_epoch = loop.run.total_steps, loop.run.steps_per_epoch
     points, keep = set(declared_steps(loop.run)), {epoch * per_epoch for epoch in keep_epochs}
     last_save = last_report = loop.clock = time.perf_counter()
@@ -218,7 +235,7 @@ def go(loop, weights: Path, keep_epochs, on_progress, should_stop) -> Literal["o
         for batch in loop.batches(*divmod(loop.step, per_epoch)):
             loop.take_step(batch)
             point, kept = loop.step in points, loop.step in keep
-            if (loop.step % CHECK_EVERY == 0 or point or kept) and not loop.look(point, kept, weights):
+            if (loop.step % CHECK_EVERY == 0 or point or kept) and not loop.check_and_keep(point, kept, weights):
                 return "diverged"
             now = time.perf_counter()
             if on_progress and (now - last_report > 1 or loop.step == total):
@@ -248,6 +265,7 @@ def initial_model(run, weights: Path) -> nn.Module:
     if run.init.transform == "new_head":
         state = {k: v for k, v in state.items() if not k.startswith("linear_out.")}
     try:
+        check_types(model, state)
         missing, unexpected = model.load_state_dict(state, strict=run.init.transform == "same")
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:200]

@@ -112,9 +112,9 @@ def train_together(
     """Train runs of one list of `groups`, each resuming from its own checkpoint, which is that of a single run.
 
     Those that stand at different steps are taken on one after another. Out of memory: a line says so, and they are
-    trained singly. Arguments and errors are those of `train.train`.
+    trained singly. Arguments and errors are those of `loop.train`.
 
-    Yields each run with what `train.train` would return, when it has ended or is stopped; once one is stopped, those
+    Yields each run with what `loop.train` would return, when it has ended or is stopped; once one is stopped, those
     that were not begun are not yielded. The seconds of an outcome are the run's share, its images/s are its own.
     """
     device = prepare(how, weights)
@@ -164,10 +164,10 @@ def _side_by_side(runs: list[Run], weights: Path, precision: str, data: Data, op
         saved = (read_checkpoint(run, weights, device, options["keep_epochs"]) for run in runs)
         loops = [Loop(run, m, data, How(), precision, s) for run, m, s in zip(runs, models, saved, strict=True)]
         stack = Stack(loops)
-        status = train.go(stack, weights, **options)
+        status = train.take_remaining_steps(stack, weights, **options)
         if len(stack.loops) == 1:  # the others diverged, and one alone is a run like any other
             (last,) = stack.loops
-            status = train.go(last, weights, **options)
+            status = train.take_remaining_steps(last, weights, **options)
             last.seconds += time.perf_counter() - last.started
         else:
             stack.hand_out()

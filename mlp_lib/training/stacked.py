@@ -20,7 +20,7 @@ from mlp_lib.training.seeds import stream_seed
 
 
 class Stack:
-    """Loops that stand at one step, taken on as one: what `train.go` drives in the place of a single loop.
+    """Loops that stand at one step, taken on as one: `loop.take_remaining_steps` takes it in the place of a single loop.
 
     Weights, optimiser states and running losses of the members live here, stacked; `hand_out` gives each its own.
     """
@@ -106,7 +106,7 @@ class Stack:
             stacked.grad = None
         return losses.detach()
 
-    def look(self, point: bool, keep: bool, weights: Path) -> bool:
+    def check_and_keep(self, point: bool, keep: bool, weights: Path) -> bool:
         """What `Loop.look` does, for each member; those that diverged leave. False when one or none is left."""
         finite = bool(self.running.isfinite().all())  # waits for the device
         self.loop_seconds += time.perf_counter() - self.clock
@@ -115,7 +115,7 @@ class Stack:
             kept = []
             for loop in self.loops:
                 loop.clock = time.perf_counter()
-                (kept if loop.look(point, keep, weights) else self.lost).append(loop)
+                (kept if loop.check_and_keep(point, keep, weights) else self.lost).append(loop)
             if len(kept) == len(self.loops):
                 self.running = torch.stack([loop.running for loop in kept])
             elif len(kept) > 1:

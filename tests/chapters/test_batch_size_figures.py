@@ -93,7 +93,7 @@ def test_sizes_beyond_lengthen_the_lines_and_leave_the_ends_that_are_judged():
     assert comparisons.difference(results.tuned, "B-MLP").mean == pytest.approx(-6)  # a point a doubling, 64 to 4,096
     under = [comparisons.difference(results.tuned, name, budget="cosine").mean for name in presets.JUDGED]
     assert under == pytest.approx([-6] * 2)
-    assert set(comparisons.by_length(results.tuned)["means"].iloc[0]) == set(whole[1:-1])
+    assert set(comparisons.means_by_length(results.tuned)["means"].iloc[0]) == set(whole[1:-1])
 
 
 def test_optimisers_without_equal_steps_stand_in_one_row():

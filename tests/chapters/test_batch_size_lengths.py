@@ -33,7 +33,7 @@ def tuned(curves, **options) -> pd.DataFrame:
 
 def test_a_small_batch_that_overtrains_is_worse_at_the_end_only():
     frame = tuned({64: [(1, 40.0), (5, 50.0), (30, 47.0)], 4096: [(1, 20.0), (5, 45.0), (30, 49.0)]})
-    found = comparisons.by_length(frame)
+    found = comparisons.means_by_length(frame)
     assert found["epoch"].tolist() == [1, 5, 30, comparisons.BEST]
     assert [round(change.mean, 6) for change in found["difference"]] == [-20, -5, 2, -1]  # each at its best: 49 - 50
     assert found["means"].iloc[-1] == pytest.approx({64: 50.0, 4096: 49.0})
@@ -43,7 +43,7 @@ def test_a_small_batch_that_overtrains_is_worse_at_the_end_only():
 
 def test_only_lengths_that_every_batch_size_has_are_compared():
     frame = tuned({64: [(1, 40.0), (2, 41.0)], 1024: [(2, 30.0), (3, 35.0)]})
-    assert comparisons.by_length(frame)["epoch"].tolist() == [2, comparisons.BEST]
+    assert comparisons.means_by_length(frame)["epoch"].tolist() == [2, comparisons.BEST]
 
 
 @pytest.mark.parametrize("status", ["diverged", "not run"])
@@ -51,7 +51,7 @@ def test_the_ends_are_those_of_all_judged_batch_sizes_whether_they_have_curves_o
     """256 - 64 is not the largest minus the smallest where 1,024 is judged too, and has nothing to show."""
     there = tuned({64: [(1, 40.0), (2, 41.0)], 256: [(2, 30.0), (3, 35.0)]})
     frame = pd.concat([there, tuned({1024: []}, status=status)])
-    found = comparisons.by_length(frame)
+    found = comparisons.means_by_length(frame)
     assert found["epoch"].tolist() == [2, comparisons.BEST]  # what every size with curves has
     assert [change.n for change in found["difference"]] == [0, 0]
     row = training_lengths.table_by_length(frame).iloc[0]
@@ -73,7 +73,7 @@ def test_one_batch_size_has_no_change():
 
 def test_what_stands_under_a_schedule_is_not_read_for_shorter_trainings():
     frame = tuned({64: [(1, 40.0)], 1024: [(1, 30.0)]}, budget="cosine")
-    assert comparisons.by_length(frame).empty
+    assert comparisons.means_by_length(frame).empty
     assert training_lengths.table_by_length(frame).iloc[0, 0] == "not run"
 
 

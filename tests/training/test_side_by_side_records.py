@@ -216,10 +216,12 @@ def test_a_group_that_another_terminal_has_trained_meanwhile_is_not_trained_agai
     def after_another_terminal(members, here, *args, **options):
         monkeypatch.setattr(executing, "execute_together", real)
         real(members[:2], Store(store.folder), HOW)
-        monkeypatch.setattr(training, "go", lambda loop, *a, **k: steps.append(loop.run.key) or went(loop, *a, **k))
+        monkeypatch.setattr(
+            training, "take_remaining_steps", lambda loop, *a, **k: steps.append(loop.run.key) or went(loop, *a, **k)
+        )
         return real(members, here, *args, **options)
 
-    went = training.go
+    went = training.take_remaining_steps
     monkeypatch.setattr(executing, "execute_together", after_another_terminal)
     assert set(ensured(runs, store)["status"]) == {"ok"}
     assert steps == [runs[2].key] and len(list(store)) == 3

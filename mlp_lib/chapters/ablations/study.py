@@ -27,8 +27,9 @@ from mlp_lib.chapters.ablations.conditions import (
 )
 from mlp_lib.chapters.ablations.rules import RULES, SEEDS
 from mlp_lib.chapters.recipes import PAPER_AUGMENT, WIDENINGS
+from mlp_lib.chapters.rule import Shown
 from mlp_lib.chapters.study import Study, resolved
-from mlp_lib.chapters.tuning import Choice, Ensure, choose_lrs, ended
+from mlp_lib.chapters.tuning import Choice, Ensure, TunedResults, choose_lrs
 from mlp_lib.errors import UserError
 from mlp_lib.records.architectures import family_of
 from mlp_lib.records.run import Run
@@ -98,17 +99,9 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Results:
+class Results(TunedResults):
     """What the chapter shows: its cells, and one row a run with `family`, `augmented` and `condition`. What stands at a
     learning rate that is not chosen yet counts as not run."""
-
-    cells: tuple[Cell, ...]
-    frame: pd.DataFrame
-
-    @property
-    def complete(self) -> bool:
-        """Every learning rate is chosen, and every run has ended."""
-        return ended(self.cells, self.frame)
 
     @property
     def sufficient(self) -> bool:
@@ -154,11 +147,11 @@ def collect(preset: Preset, ensure: Ensure) -> Results:
 def choices_of(*names: str) -> Callable[[Results], list[Choice]]:
     """How the learning rates of both sides of these ingredients were chosen."""
     conditions = {condition for name in names for condition in INGREDIENTS[name]}
-    return lambda results: results.choices(*conditions) if conditions else []
+    return lambda shown: shown.results.choices(*conditions) if conditions else []
 
 
 # On which choices of a learning rate each value on the page's first screen rests.
-FIRST_SCREEN: dict[str, Callable[[Results], Sequence[Choice]]] = {
+FIRST_SCREEN: dict[str, Callable[[Shown], Sequence[Choice]]] = {
     "ablations-claim-13": choices_of(*STRONG),
     "ablations-beside": choices_of(*STRONG, *SLIGHT),
     "ablations-tie": choices_of(GELU),

@@ -26,7 +26,7 @@ from mlp_lib.chapters.augmentation.first_screen import FIRST_SCREEN
 from mlp_lib.chapters.augmentation.presets import ALL, NONE, PRESETS, SMOOTHING, Preset
 from mlp_lib.chapters.augmentation.rules import RULE_CHANGES, RULES
 from mlp_lib.chapters.study import Study
-from mlp_lib.chapters.tuning import Choice, Ensure, choose_lr, choose_lrs, ended, grid_runs, not_run
+from mlp_lib.chapters.tuning import Choice, Ensure, TunedResults, choose_lr, choose_lrs, ended, grid_runs, not_run
 from mlp_lib.errors import UserError
 from mlp_lib.records.architectures import MLPS, family_of
 from mlp_lib.records.frames import measures_of
@@ -53,14 +53,12 @@ class Asked(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Results:
+class Results(TunedResults):
     """What the chapter shows. `frame` has one row a run, with `family`, `augmented`, `augmentation` (a name of PARTS)
     and the columns of `FIRST_LAYER`. `subset`: the number of images at which augmentations are compared. `control`: the
     same columns of the runs that judge nothing, which are in no row of `frame`; none where every rate is given.
     `at_most`: by model and side, the rate that would be chosen at the most images, from those runs and the frame's."""
 
-    cells: tuple[Cell, ...]
-    frame: pd.DataFrame
     subset: int
     control: pd.DataFrame = field(default_factory=pd.DataFrame)
     at_most: Mapping[Key, Choice] = field(default_factory=dict)
@@ -73,7 +71,7 @@ class Results:
     @property
     def complete(self) -> bool:
         """Every learning rate is chosen, and every run has ended, those of the control too."""
-        return ended(self.cells, self.frame) and (self.control.empty or ended((), self.control))
+        return super().complete and (self.control.empty or ended((), self.control))
 
     @property
     def sufficient(self) -> bool:
@@ -81,8 +79,7 @@ class Results:
         layer of every MLP measured. The control, which judges nothing, does not count."""
         cells = self.frame.groupby(["model", "augmentation", "train_examples", "label_smoothing"])["seed"].nunique()
         mlps = self.frame[self.frame["family"].str.endswith("MLP") & (self.frame["status"] == "ok")]
-        judged = ended(self.cells, self.frame)
-        return judged and bool((cells >= 3).all()) and bool(mlps["radius"].notna().all())
+        return super().complete and bool((cells >= 3).all()) and bool(mlps["radius"].notna().all())
 
     @property
     def usual(self) -> pd.DataFrame:

@@ -4,11 +4,10 @@ from collections.abc import Callable, Iterable, Mapping
 
 import pandas as pd
 
-from mlp_lib.chapters.batch_size.presets import BEYOND, COSINE, JUDGE, JUDGED, MLP
+from mlp_lib.chapters.batch_size.presets import BEYOND, COSINE, JUDGE, JUDGED, MLP, Cell
 from mlp_lib.chapters.batch_size.rules import smaller_preset
-from mlp_lib.chapters.batch_size.study import Cell
 from mlp_lib.chapters.rule import Shown
-from mlp_lib.chapters.tuning import at_neighbours
+from mlp_lib.chapters.tuning import Choice, at_neighbours
 from mlp_lib.stats.intervals import Estimate, t_interval
 
 BUDGETS = {  # what the budget of a cell is called
@@ -73,7 +72,7 @@ def _of_the_papers_protocol(shown: Shown) -> list[Cell]:
 
 
 # Every value on the first screen of the page, and the cells on whose learning rates it rests.
-FIRST_SCREEN: Mapping[str, Callable[[Shown], list[Cell]]] = {
+CELLS_BEHIND: Mapping[str, Callable[[Shown], list[Cell]]] = {
     "batch-protocol": _of_the_papers_protocol,
     "batch-protocol-epochs": _of_the_papers_protocol,
     "batch-protocol-mlp": _of_the_papers_protocol,
@@ -84,11 +83,18 @@ FIRST_SCREEN: Mapping[str, Callable[[Shown], list[Cell]]] = {
 }
 
 
+def _choices_of(cells: Callable[[Shown], list[Cell]]) -> Callable[[Shown], list[Choice]]:
+    return lambda shown: [cell.choice for cell in cells(shown)]
+
+
+FIRST_SCREEN = {value: _choices_of(cells) for value, cells in CELLS_BEHIND.items()}  # as `Study.first_screen` has it
+
+
 def table_of_flags(shown: Shown) -> pd.DataFrame:
-    """What speaks against the learning rates on which the first screen rests (`FIRST_SCREEN`), a row a flag: of which
+    """What speaks against the learning rates on which the first screen rests (`CELLS_BEHIND`), a row a flag: of which
     cells, and in which values of the page. Empty where nothing does."""
     rows: dict[str, dict[str, list]] = {}
-    for value, cells_of in FIRST_SCREEN.items():
+    for value, cells_of in CELLS_BEHIND.items():
         for flag, cells in flags(cells_of(shown)).items():
             row = rows.setdefault(flag, {"cells": [], "values": []})
             row["cells"] += cells

@@ -62,7 +62,7 @@ def judged_rows(tuned: pd.DataFrame) -> pd.DataFrame:
     return tuned[(tuned["optimizer"] == JUDGE) & (tuned["budget"] == "epochs")]
 
 
-def by_length(tuned: pd.DataFrame) -> pd.DataFrame:
+def means_by_length(tuned: pd.DataFrame) -> pd.DataFrame:
     """Validation top-1 by batch size, and the largest minus the smallest, at every length that all learning curves of
     an architecture have; last, where the other seeds of its batch size were at their best (`BEST`).
 
@@ -88,8 +88,8 @@ def by_length(tuned: pd.DataFrame) -> pd.DataFrame:
 
 
 def at_lengths(tuned: pd.DataFrame, architecture: str) -> dict[float | str, Estimate]:
-    """`by_length`'s difference of one architecture, by number of epochs and `BEST`."""
-    rows = by_length(tuned)
+    """`means_by_length`'s difference of one architecture, by number of epochs and `BEST`."""
+    rows = means_by_length(tuned)
     rows = rows[rows["architecture"] == architecture]
     return dict(zip(rows["epoch"], rows["difference"], strict=True))
 

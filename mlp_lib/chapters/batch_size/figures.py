@@ -14,8 +14,7 @@ from matplotlib.figure import Figure
 
 from mlp_lib.chapters.batch_size.choices import BUDGETS, NAMES
 from mlp_lib.chapters.batch_size.comparisons import judged_rows
-from mlp_lib.chapters.batch_size.presets import BEYOND, CNN, JUDGE, JUDGED, MLP, PLAIN_CNN, VIT
-from mlp_lib.chapters.batch_size.study import Cell
+from mlp_lib.chapters.batch_size.presets import BEYOND, CNN, JUDGE, JUDGED, MLP, PLAIN_CNN, VIT, Cell
 from mlp_lib.chapters.claims import Verdict
 from mlp_lib.plots.style import DASHES, FAMILY_COLOURS, WIDTH, say_not_run
 from mlp_lib.records.frames import by_seed

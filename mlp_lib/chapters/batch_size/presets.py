@@ -7,6 +7,7 @@ multiples of the batch sizes: no example is dropped, and equal epochs are equal 
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from mlp_lib.chapters.tuning import Choice
 from mlp_lib.records.run import Run, make_run
 
 AT_THE_END = ("sharpness", "gradient_noise")  # measures of the trained weights, where theory speaks of them
@@ -35,6 +36,18 @@ class Lines(NamedTuple):
     optimizer: str
     budget: str  # epochs or steps; cosine: epochs, with a learning rate that falls to zero; beyond: epochs, other sizes
     architectures: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """An architecture, optimiser, budget and batch size with its learning rate and the runs of its seeds."""
+
+    architecture: str
+    optimizer: str
+    budget: str  # that of its `Lines`; upstream: fixed or tuned
+    batch_size: int
+    choice: Choice
+    runs: tuple[Run, ...]
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from mlp_lib.chapters import parameters
+from mlp_lib.chapters.batch_size.choices import FIRST_SCREEN
 from mlp_lib.chapters.batch_size.presets import (
     AT_THE_END,
     BEYOND,
@@ -31,6 +32,7 @@ from mlp_lib.chapters.batch_size.presets import (
     MLP,
     PAPER_LR,
     PRESETS,
+    Cell,
     Lines,
     Preset,
     at_equal_steps,
@@ -46,18 +48,6 @@ from mlp_lib.records.record import FINISHED
 from mlp_lib.records.run import Run, make_run
 
 TRIAL = ["key", "lr", "seed", "status", "val_top1"]  # what a choice is made from
-
-
-@dataclass(frozen=True)
-class Cell:
-    """An architecture, optimiser, budget and batch size with its learning rate and the runs of its seeds."""
-
-    architecture: str
-    optimizer: str
-    budget: str  # that of its `Lines`; upstream: fixed or tuned
-    batch_size: int
-    choice: Choice
-    runs: tuple[Run, ...]
 
 
 @dataclass(frozen=True)
@@ -291,4 +281,6 @@ STUDY = Study(
     rules=RULES,
     rule_changes=RULE_CHANGES,
     resolved_by=resolve,
+    first_screen=FIRST_SCREEN,
+    flags_told_in="batch-flags",
 )

@@ -8,8 +8,7 @@ from scipy.stats import linregress, t
 
 from mlp_lib.chapters.batch_size.choices import BUDGETS, NAMES, at_either_neighbour, ends, flags
 from mlp_lib.chapters.batch_size.comparisons import DIFFERENCE, Line, lines
-from mlp_lib.chapters.batch_size.presets import BEYOND
-from mlp_lib.chapters.batch_size.study import Cell
+from mlp_lib.chapters.batch_size.presets import BEYOND, Cell
 from mlp_lib.plots import tables
 from mlp_lib.stats.intervals import Estimate, t_interval
 

@@ -7,11 +7,11 @@ rate one long run contains the shorter ones; under a schedule only its end count
 import numpy as np
 import pandas as pd
 
-from mlp_lib.chapters.batch_size.comparisons import BEST, DIFFERENCE, by_length
+from mlp_lib.chapters.batch_size.comparisons import BEST, DIFFERENCE, means_by_length
 
 
 def table_by_length(tuned: pd.DataFrame) -> pd.DataFrame:
-    """`comparisons.by_length` for a page: a row an architecture and length, a column a batch size."""
+    """`comparisons.means_by_length` for a page: a row an architecture and length, a column a batch size."""
     rows = [
         {
             "architecture": row.architecture,
@@ -19,7 +19,7 @@ def table_by_length(tuned: pd.DataFrame) -> pd.DataFrame:
             **{f"batch {size:,}": "not run" if np.isnan(mean) else f"{mean:.1f}" for size, mean in row.means.items()},
             DIFFERENCE: row.difference.text(),
         }
-        for row in by_length(tuned).itertuples()
+        for row in means_by_length(tuned).itertuples()
     ]
     return pd.DataFrame(rows) if rows else pd.DataFrame({DIFFERENCE: ["not run"]})
 

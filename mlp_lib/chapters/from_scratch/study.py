@@ -17,7 +17,7 @@ from mlp_lib.chapters import parameters
 from mlp_lib.chapters.from_scratch.rules import RULE_CHANGES, RULES
 from mlp_lib.chapters.recipes import PAPER_AUGMENT, RESNET18, WIDENINGS, augment_for
 from mlp_lib.chapters.study import Study
-from mlp_lib.chapters.tuning import Choice, choose_lr, ended, grid_runs
+from mlp_lib.chapters.tuning import Choice, TunedResults, choose_lr, grid_runs
 from mlp_lib.records.architectures import family_of
 from mlp_lib.records.run import Run, make_run
 
@@ -110,16 +110,8 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Results:
+class Results(TunedResults):
     """What the chapter shows: its cells, and one row a run with `family` and `augmented`."""
-
-    cells: tuple[Cell, ...]
-    frame: pd.DataFrame
-
-    @property
-    def complete(self) -> bool:
-        """Every learning rate is chosen, and every run has ended."""
-        return ended(self.cells, self.frame)
 
     @property
     def sufficient(self) -> bool:

@@ -8,13 +8,11 @@ is not a badly chosen rate. Grids are widened until the best rate lies inside.
 
 from dataclasses import dataclass
 
-import pandas as pd
-
 from mlp_lib.chapters import parameters
 from mlp_lib.chapters.permutation.rules import RULES
 from mlp_lib.chapters.recipes import WIDENINGS
 from mlp_lib.chapters.study import Study
-from mlp_lib.chapters.tuning import TUNING_SEED, Choice, Ensure, choose_lr, ended, grid_runs
+from mlp_lib.chapters.tuning import TUNING_SEED, Choice, Ensure, TunedResults, choose_lr, grid_runs
 from mlp_lib.records.architectures import family_of, parse
 from mlp_lib.records.run import Run, make_run
 
@@ -104,22 +102,13 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Results:
+class Results(TunedResults):
     """What the chapter shows: its cells, and one row a run with `family`, `augmented` (never) and `permuted`."""
-
-    cells: tuple[Cell, ...]
-    frame: pd.DataFrame
-
-    @property
-    def complete(self) -> bool:
-        """Every learning rate is chosen, and every run has ended."""
-        return ended(self.cells, self.frame)
 
     @property
     def sufficient(self) -> bool:
         """Complete, and with the seeds that the verdict's rule asks for."""
-        rule = RULES[15]
-        return self.complete and all(part.n >= rule.seeds_of(name) for name, part in rule.parts(self.frame).items())
+        return self.complete and RULES[15].enough_seeds(self.frame)
 
 
 def candidates(preset: Preset) -> dict[tuple[str, bool], Run]:

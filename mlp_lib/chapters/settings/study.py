@@ -8,12 +8,10 @@ it, so that one thing differs at a time. Differences are paired by seed.
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import pandas as pd
-
 from mlp_lib.chapters import parameters
 from mlp_lib.chapters.recipes import WIDENINGS
 from mlp_lib.chapters.study import Study
-from mlp_lib.chapters.tuning import Choice, Ensure, choose_lr, ended, grid_runs
+from mlp_lib.chapters.tuning import Choice, Ensure, TunedResults, choose_lr, grid_runs
 from mlp_lib.records.architectures import family_of
 from mlp_lib.records.run import Run, make_run
 
@@ -115,15 +113,8 @@ class Cell(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Results:
+class Results(TunedResults):
     """What the chapter shows: each model's choice of the lr, and one row a run with `family`, `augmented`, `change`."""
-
-    cells: tuple[Cell, ...]
-    frame: pd.DataFrame
-
-    @property
-    def complete(self) -> bool:
-        return ended(self.cells, self.frame)
 
     @property
     def sufficient(self) -> bool:

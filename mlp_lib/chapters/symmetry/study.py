@@ -11,10 +11,10 @@ from dataclasses import dataclass
 import pandas as pd
 
 from mlp_lib.chapters.parameters import TUNING_SEED, parameters_of
+from mlp_lib.chapters.rule import Shown
 from mlp_lib.chapters.study import Study
-from mlp_lib.chapters.tuning import Choice, Ensure, choose_lrs
+from mlp_lib.chapters.tuning import Choice, Ensure, choose_lrs, ended
 from mlp_lib.records.architectures import family_of, parse
-from mlp_lib.records.record import FINISHED
 from mlp_lib.records.run import Run, make_run
 
 Side = tuple[str, str]  # a data set, and a model
@@ -106,7 +106,7 @@ class Results:
     @property
     def complete(self) -> bool:
         """Every learning rate is chosen, and every run has ended."""
-        return all(c.final for c in self.choices.values()) and bool(self.frame["status"].isin(FINISHED).all())
+        return ended(self.choices.values(), self.frame)
 
     @property
     def sufficient(self) -> bool:
@@ -149,7 +149,8 @@ def collect(preset: Preset, ensure: Ensure) -> Results:
 def _choices_on(*places: int):
     """The choices of rates on these sets, by their place in the order of ranges."""
 
-    def choices(results: Results) -> list[Choice]:
+    def choices(shown: Shown) -> list[Choice]:
+        results = shown.results
         ordered = sorted({dataset for dataset, _ in results.choices}, key=reach_of)
         wanted = {ordered[place] for place in places}
         return [choice for (dataset, _), choice in results.choices.items() if dataset in wanted]

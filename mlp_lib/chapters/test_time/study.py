@@ -8,15 +8,13 @@ by three seeds at its full length. Every reported run is measured (`measures.tes
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import pandas as pd
-
 from mlp_lib.chapters import parameters
 from mlp_lib.chapters.recipes import WIDENINGS
 from mlp_lib.chapters.study import Study
 from mlp_lib.chapters.test_time.first_screen import FIRST_SCREEN
 from mlp_lib.chapters.test_time.presets import PRESETS, SHAPES, Preset
 from mlp_lib.chapters.test_time.rules import MEASURE, RULES
-from mlp_lib.chapters.tuning import Choice, Ensure, choose_lrs, ended, not_run
+from mlp_lib.chapters.tuning import Choice, Ensure, TunedResults, choose_lrs, not_run
 from mlp_lib.errors import UserError
 from mlp_lib.records.architectures import family_of
 
@@ -35,22 +33,13 @@ class Cell(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Results:
+class Results(TunedResults):
     """What the chapter shows: its cells, and one row a reported run with `family` and `augmented`."""
-
-    cells: tuple[Cell, ...]
-    frame: pd.DataFrame
-
-    @property
-    def complete(self) -> bool:
-        """Every learning rate is chosen, and every run has ended."""
-        return ended(self.cells, self.frame)
 
     @property
     def sufficient(self) -> bool:
         """Complete, and with the measured seeds that the verdict's rule asks for."""
-        rule = RULES[10]
-        return self.complete and all(part.n >= rule.seeds_of(name) for name, part in rule.parts(self.frame).items())
+        return self.complete and RULES[10].enough_seeds(self.frame)
 
 
 def resolve(preset: str, **changes: Any) -> Preset:

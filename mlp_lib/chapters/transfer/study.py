@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from mlp_lib.chapters.parameters import TUNING_SEEDS, parameters_of
+from mlp_lib.chapters.rule import Shown
 from mlp_lib.chapters.study import Study
 from mlp_lib.chapters.transfer.presets import (
     AUGMENTED,
@@ -20,7 +21,7 @@ from mlp_lib.chapters.transfer.presets import (
     Preset,
 )
 from mlp_lib.chapters.transfer.rules import RULES
-from mlp_lib.chapters.tuning import Choice, Ensure, choose_lrs
+from mlp_lib.chapters.tuning import Choice, Ensure, choose_lrs, ended
 from mlp_lib.measures.applicable import READERS, TARGETS
 from mlp_lib.records.architectures import family_of
 from mlp_lib.records.record import FINISHED
@@ -42,8 +43,7 @@ class Results:
     @property
     def complete(self) -> bool:
         """Every learning rate is chosen, and every run has ended."""
-        chosen = all(choice.final for choice in (*self.upstream_choices.values(), *self.choices.values()))
-        return chosen and all(frame["status"].isin(FINISHED).all() for frame in (self.frame, self.upstream))
+        return ended((*self.upstream_choices.values(), *self.choices.values()), self.frame, self.upstream)
 
     @property
     def sufficient(self) -> bool:
@@ -148,14 +148,15 @@ def _untrained(ensure: Ensure) -> Ensure:
     return lambda runs, train=True, measures=None: ensure(runs, train=False)
 
 
-def _of_judged(results: Results) -> list[Choice]:
+def _of_judged(shown: Shown) -> list[Choice]:
     """The choices behind the judged model's chains and its trainings from scratch."""
+    results = shown.results
     model = results.frame.loc[results.frame["judged"], "model"].iloc[0]
     chosen = (*results.upstream_choices.items(), *results.choices.items())
     return [choice for (name, _), choice in chosen if name == model]
 
 
-def _of_none(results: Results) -> list[Choice]:
+def _of_none(shown: Shown) -> list[Choice]:
     """What the study sets, not what it finds."""
     return []
 
