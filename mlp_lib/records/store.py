@@ -73,7 +73,7 @@ class Store:
             except OSError as error:
                 raise UserError(f"records cannot be read from {self.folder}: {error.strerror}") from None
             # Names that begin with a dot are the system's: a Mac's archive has a `._x.json` beside every `x.json`.
-            self._listing = sorted(name for name in names if name.endswith(".json") and not name.startswith("."))
+            self._listing = sorted(name for name in names if name.endswith(".json") and name[0] != ".")
             self._odd = [name for name in self._listing if len(name) != NAME_LENGTH or name[12] != "-"]
         return self._listing
 

@@ -20,7 +20,7 @@ from mlp_lib.training.seeds import stream_seed
 
 
 class Stack:
-    """Loops that stand at one step, taken on as one: `loop.take_remaining_steps` takes it in the place of a single loop.
+    """Loops that stand at one step, taken on as one: `loop.take_remaining_steps` drives it in a single loop's place.
 
     Weights, optimiser states and running losses of the members live here, stacked; `hand_out` gives each its own.
     """
