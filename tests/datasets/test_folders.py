@@ -47,12 +47,14 @@ def test_a_class_that_is_empty_in_any_part_is_refused(root, part, way):
 
 def test_what_is_left_out_is_counted_and_named(root, capsys):
     folder = image_tree(root / "set")
-    for name in ("train/a/notes.txt", "test/b/raw.heic", "train/loose.png", "test/list.csv"):
+    loose = ("train/loose.png", "test/list.csv")
+    for name in (*loose, "train/a/c", "train/a/notes.txt", "test/b/raw.heic", "test/a/SHA256.Txt"):
         (folder / name).write_bytes(b"x")
     datasets.load("folder:set@8")
     said = capsys.readouterr().out
-    assert "4 files are no images that can be read, and are left out: train/loose.png, train/a/notes.txt" in said
-    assert ".csv, .heic, .png, .txt" in said and "val/" not in said
+    assert "4 files are no images that can be read, and are left out: train/a/c, train/a/notes.txt" in said
+    assert "(.heic, .txt, no ending)" in said and "val/" not in said
+    assert f"2 files lie beside the folders of classes, and are left out: {', '.join(loose)}" in said
     image_tree(root / "set", parts=("val",))
     forget()
     assert datasets.load("folder:set@8").facts.test_size == 4

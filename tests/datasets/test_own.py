@@ -103,7 +103,7 @@ def header_that_lies() -> bytes:
         (lambda p: p.write_bytes(b"nothing of the kind"), "train.npz cannot be read"),
         (lambda p: p.write_bytes(header_that_lies()), "another size than its header says"),
         (lambda p: p.unlink(), "train.npz is missing"),
-        (lambda p: np.savez(p, images=colours(4)), "labels.npy"),
+        (lambda p: np.savez(p, images=colours(4)), "there is no array `labels` in it, only: images"),
         (lambda p: np.savez(p, images=colours(4).astype(float), labels=[0, 1, 0, 1]), "images are float64.*not uint8"),
         (lambda p: np.savez(p, images=colours(4)[:, :6], labels=[0, 1, 0, 1]), "square"),
         (lambda p: np.savez(p, images=colours(4, channels=4), labels=[0, 1, 0, 1]), "not uint8"),

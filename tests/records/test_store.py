@@ -255,8 +255,11 @@ def test_records_are_read_while_another_process_replaces_them(tmp_path, monkeypa
     found = records.read_records(tmp_path)
     assert {path.name for path in found} == {new.filename, record_of(RUN.but(seed=1)).filename}
     (tmp_path / "gone.json").symlink_to(tmp_path / "nowhere")
-    with pytest.raises(UserError, match="keep changing.*gone.json"):
+    with pytest.raises(UserError, match="gone.json cannot be read: it is not there, or a link to nothing"):
         records.read_records(tmp_path)
+    (tmp_path / "gone.json").unlink()
+    with pytest.raises(UserError, match="keep changing.*gone.json"):
+        records.read_records(tmp_path, lambda: [tmp_path / "gone.json"])
 
 
 def test_merge_computes_keys_anew(store, tmp_path):
