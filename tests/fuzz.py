@@ -126,7 +126,8 @@ def npz(draw: random.Random, folder: Path) -> None:
     """Arrays of any type and shape, saved in any way, and then perhaps damaged."""
     (folder / "set").mkdir()
     chance = np.random.default_rng(draw.randrange(2**32))
-    labels = draw.choice([[0, 1, 2], [1, 2, 3], [3, 10010, 20017], [0, 2, 5], [0, 0, 0], [-1, 0, 1], [0, 1, 2**40]])
+    labels = [[0, 1, 2], [1, 2, 3], [3, 10010, 20017], [0, 2, 5], [0, 0, 0], [-1, 0, 1], [0, 1, 2**40]]
+    labels = draw.choice([*labels, [2**53, 2**53 + 1]])
     odd = draw.random() < 0.5
     kinds = [np.uint8, np.int64, np.uint64, ">i4", np.int16]
     for name in ("train", draw.choice(["test", "val"])):
@@ -148,7 +149,8 @@ def npz(draw: random.Random, folder: Path) -> None:
         (folder / "set" / "classes.json").write_bytes(spoiled(draw, text) if draw.random() < 0.5 else text)
     forget()
     images = datasets.load("npz:set", folder)
-    assert set(images.train_labels.tolist()) == set(range(images.facts.num_classes))
+    for found in (images.train_labels, images.test_labels):
+        assert set(found.tolist()) == set(range(images.facts.num_classes))
 
 
 def weights(draw: random.Random, folder: Path) -> None:
@@ -177,6 +179,10 @@ def records(draw: random.Random, folder: Path) -> None:
         where[draw.choice(sorted(where))] = draw.choice([None, -1, "x", [], {}, 1e308, "folder:gone", 10**30])
         text = json.dumps(content)
     (folder / "x.json").write_bytes(spoiled(draw, text.encode()) if draw.random() < 0.7 else text.encode())
+    if draw.random() < 0.2:
+        draw.choice([os.mkfifo, os.mkdir, lambda path: os.symlink("gone", path)])(
+            folder / draw.choice(["y.json", "._x.json"])
+        )
     Store(folder).frame()
 
 
