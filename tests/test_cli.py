@@ -82,6 +82,14 @@ def test_a_recorded_run_is_repeated_by_the_first_digits_of_its_key(command, tmp_
         assert code == 2 and said in err
 
 
+def test_without_chromium_or_a_built_book_pdf_is_one_line(command, tmp_path, monkeypatch):
+    code, _, err = command("pdf", "--html", tmp_path)
+    assert code == 2 and re.fullmatch(r"error: (there is no .*book.preface.html: build.*|Chromium is not.*)\n", err)
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    code, _, err = command("pdf", "--html", tmp_path)
+    assert code == 2 and err.startswith("error: Chromium is not installed") and err.count("\n") == 1
+
+
 def test_every_field_of_a_run_is_an_option(command, tmp_path):
     parent = {"model": "S-1/Wi-8", "dataset": "digits", "steps": 1}
     code, _, err = command(

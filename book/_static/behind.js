@@ -2,7 +2,7 @@
 (() => {
   const numbers = [...document.querySelectorAll(".behind")];
   if (!numbers.length) return;
-  const root = document.querySelector("script[src*='behind.js']").src.replace(/_static\/behind\.js.*/, "");
+  const root = document.currentScript.src.replace(/_static\/behind\.js.*/, "");
   const panel = document.createElement("div");
   panel.className = "behind-panel";
   panel.id = "behind-panel";

@@ -1,4 +1,4 @@
-"""What is mended in the pages that jupyter-book wrote: ids that stand twice, and heads of tables without a scope."""
+"""What is mended in the pages that jupyter-book wrote: ids that stand twice, and what screen readers need."""
 
 import re
 from pathlib import Path
@@ -6,6 +6,8 @@ from pathlib import Path
 # Sphinx names the body of every exercise and solution alike; nothing links to these names.
 REPEATED = re.compile(r' id="(?:exercise|solution)-content(?:-\d+)?"')
 HEAD = re.compile(r'<th class="head')
+FOLDED = re.compile(r'(<a class="[\w ]*reference internal" href="[^"]*">([^<]*)</a><details[^>]*><summary)>')
+CITED = re.compile(r'role="doc-biblioentry"')
 WIDE = re.compile(r'<table class="(study-table|dataframe|docutils)')
 
 
@@ -19,8 +21,11 @@ def mend(folder: Path) -> None:
 
 
 def mended_page(text: str) -> str:
-    """A page in which no exercise or solution repeats an id, column heads say that they are such, and a table that may
-    scroll can be reached by the keyboard."""
+    """A page in which no exercise or solution repeats an id, column heads say that they are such, a table that may
+    scroll can be reached by the keyboard, what unfolds a part of the contents has a name, and references are items of
+    their list."""
     text = REPEATED.sub("", text)
     text = HEAD.sub('<th scope="col" class="head', text)
+    text = FOLDED.sub(lambda found: f'{found[1]} aria-label="Pages of {found[2].strip()}">', text)
+    text = CITED.sub('role="listitem"', text)
     return WIDE.sub(r'<table tabindex="0" class="\1', text)

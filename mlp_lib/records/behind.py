@@ -53,7 +53,7 @@ def runs_of(*several) -> Runs:
         elif isinstance(values, pd.Series | pd.DataFrame):
             found.update(key for keys in _keys_by_label(values).values() for key in keys)
     name = several[0].name if len(several) == 1 and isinstance(several[0], pd.Series) else None
-    return Runs(tuple(sorted(found)), name if isinstance(name, str) else "")
+    return Runs(tuple(sorted(found)), name if found and isinstance(name, str) else "")
 
 
 def note(text: str, runs: Runs) -> str:
