@@ -14,14 +14,13 @@ import pytest
 from scipy.stats import t
 
 from mlp_lib import plots
-from mlp_lib.book import build, glued
+from mlp_lib.book import glued
 from mlp_lib.datasets import facts
 from mlp_lib.paths import REPOSITORY
 from mlp_lib.records.behind import Runs, noted, with_runs
 from mlp_lib.records.frames import FINAL, by_seed
 from mlp_lib.stats.intervals import difference, minus, paired_difference, t_interval
 
-BUILT = REPOSITORY / "_build" / "html"
 RECORDS = REPOSITORY / "data" / "runs"
 SPAN = re.compile(
     r'<span class="behind" data-runs="([^"]+)"(?: data-of="(\w+)")?>((?:[^<]|<span[^>]*>[^<]*</span>)*)</span>'
@@ -132,22 +131,11 @@ def follows(text: str, keys: tuple[str, ...], of: str) -> bool:
     return False
 
 
-@pytest.fixture(scope="module")
-def pages(tmp_path_factory) -> list[str]:
-    """The pages of the built book, or one chapter executed from records where no book is built."""
-    if (BUILT / "notebooks").is_dir():
-        return [path.read_text(encoding="utf-8") for path in sorted((BUILT / "notebooks").glob("*.html"))]
-    out = tmp_path_factory.mktemp("executed") / "rq1-settings.ipynb"
-    build.execute(REPOSITORY / "notebooks" / out.name, out, {"train": False})
-    cells = json.loads(out.read_text(encoding="utf-8"))["cells"]
-    shown = (output.get("data", {}).get("text/html", "") for cell in cells for output in cell.get("outputs", []))
-    return ["".join("".join(html) for html in shown)]
-
-
 @pytest.mark.slow
-def test_ten_random_numbers_of_the_book_are_what_their_records_say(pages):
+def test_ten_random_numbers_of_the_book_are_what_their_records_say(html):
+    pages = (path.read_text(encoding="utf-8") for path in (html / "notebooks").glob("*.html"))
     numbers = sorted(set().union(*map(named_numbers, pages)))
-    assert len(numbers) > 20
+    assert len(numbers) > 300
     for text, keys, of in random.sample(numbers, 10):
         assert follows(text, keys, of), f"{text} is not what {of} of {', '.join(keys)} gives"
 
