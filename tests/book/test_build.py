@@ -332,6 +332,39 @@ class Page(HTMLParser):
         self.loads += re.findall(r"url\(\s*['\"]?([^'\")]+)", values.get("style", ""))
 
 
+class Unfolded(HTMLParser):
+    """The words and figures that a reader of a page sees without unfolding anything, tables and code left out, and the
+    levels of its headings, all of the article."""
+
+    EMPTY = {"br", "img", "input", "meta", "link", "hr", "col", "source"}
+    NOT_PROSE = {"table", "pre", "svg", "script", "style"}
+
+    def __init__(self, path: Path):
+        super().__init__()
+        self.words, self.figures, self.levels, self._inside = 0, 0, [], []
+        self.feed(path.read_text(encoding="utf-8"))
+
+    @property
+    def _shown(self) -> bool:
+        return "article" in self._inside and "folded" not in self._inside
+
+    def handle_starttag(self, tag, attributes):
+        kinds = (dict(attributes).get("class") or "").split()
+        self.figures += tag == "img" and self._shown
+        if re.fullmatch("h[1-6]", tag) and "article" in self._inside:
+            self.levels.append(int(tag[1]))
+        if tag not in self.EMPTY:
+            self._inside.append("folded" if tag == "details" or "dropdown" in kinds else tag)
+
+    def handle_endtag(self, tag):
+        if tag not in self.EMPTY:
+            self._inside.pop()
+
+    def handle_data(self, text):
+        if self._shown and not self.NOT_PROSE & {*self._inside}:
+            self.words += len(text.split())
+
+
 def remote(address: str) -> bool:
     return bool(urlsplit(address).netloc)
 
@@ -390,6 +423,17 @@ def test_no_id_stands_twice_and_no_page_is_heavy(html, pages):
         images = {src for src, _ in pages[path].images if not remote(src)}
         own = [path, *((path.parent / unquote(src)).resolve() for src in images if not src.startswith("data:"))]
         assert sum(file.stat().st_size for file in own) <= 3e6, f"{path.name} weighs more than 3 MB"
+
+
+@pytest.mark.slow
+def test_a_page_can_be_read_at_a_sitting_and_its_headings_are_nested(html):
+    for path in sorted((html / "notebooks").glob("*.html")):
+        page = Unfolded(path)
+        assert 0 < page.words <= 2500 and page.figures <= 8, (
+            f"{path.name}: {page.words} words, {page.figures} figures"
+        )
+        assert page.levels[0] == 1 and page.levels.count(1) == 1, path.name
+        assert all(b <= a + 1 for a, b in zip(page.levels, page.levels[1:], strict=False)), path.name
 
 
 @pytest.mark.slow
