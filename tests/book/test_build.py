@@ -227,14 +227,19 @@ def test_a_shared_link_has_the_pages_description_and_an_image_where_the_reposito
 def test_pages_are_mended_where_ids_repeat_and_heads_have_no_scope(tmp_path):
     body = '<section id="{0}-content"><p>{0}</p></section>'
     text = body.format("exercise") * 2 + body.format("solution") + '<section id="mine"></section>'
+    picture = '<figure class="align-default">\n<img></figure><div class="wide-drawing"></div>'
+    fold = '<a class="current reference internal" href="#">Every family</a><details open><summary></summary></details>'
+    cited = '<div class="citation" role="doc-biblioentry"></div>'
     table = '<table class="docutils"><thead><tr><th class="head"><p>a</p></th></tr></thead></table>'
     (tmp_path / "sub").mkdir()
-    (tmp_path / "sub" / "page.html").write_text(text + table)
+    (tmp_path / "sub" / "page.html").write_text(text + table + picture + fold + cited)
     for _ in range(2):  # a second time changes nothing
         finish.mend(tmp_path)
         mended = (tmp_path / "sub" / "page.html").read_text()
         assert re.findall(r'id="([^"]*)"', mended) == ["mine"] and mended.count("<p>exercise</p>") == 2
         assert mended.count('<th scope="col" class="head">') == mended.count('<table tabindex="0"') == 1
+        assert mended.count('tabindex="0"') == 3 and mended.count('role="listitem"') == 1
+        assert '<summary aria-label="Pages of Every family">' in mended
 
 
 def test_a_warning_fails_the_build_and_names_the_log(tmp_path, capsys):
@@ -429,9 +434,7 @@ def test_no_id_stands_twice_and_no_page_is_heavy(html, pages):
 def test_a_page_can_be_read_at_a_sitting_and_its_headings_are_nested(html):
     for path in sorted((html / "notebooks").glob("*.html")):
         page = Unfolded(path)
-        assert 0 < page.words <= 2500 and page.figures <= 8, (
-            f"{path.name}: {page.words} words, {page.figures} figures"
-        )
+        assert 0 < page.words <= 2500 and page.figures <= 8, f"{path.name}: {page.words} words, {page.figures} figures"
         assert page.levels[0] == 1 and page.levels.count(1) == 1, path.name
         assert all(b <= a + 1 for a, b in zip(page.levels, page.levels[1:], strict=False)), path.name
 

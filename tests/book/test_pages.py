@@ -39,13 +39,15 @@ $e^{i\\pi} = -1$
 What was folded, with [a link](#a-page).
 ```
 """
-# What WCAG 2.2 asks for at levels A and AA, and the order of headings. In dark mode only colours differ.
+# What WCAG 2.2 asks for at levels A and AA, and the order of headings, in a wide window. In dark mode colours differ,
+# and on a phone what scrolls and how large things are.
+WIDTHS = {"light": 1300, "dark": 390}
 RULES = {
     "light": {
         "runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"],
         "rules": {"heading-order": {"enabled": True}},
     },
-    "dark": {"runOnly": {"type": "rule", "values": ["color-contrast"]}},
+    "dark": {"runOnly": {"type": "rule", "values": ["color-contrast", "scrollable-region-focusable", "target-size"]}},
 }
 # What is taken off a page before it is read out, since more of it is like what stays: rows of tables, on the library's
 # page its modules, and the contents at the side on all pages but the first.
@@ -134,7 +136,7 @@ def violations(browser, page: Path) -> list[str]:
     kept = {"preface": ("modules", "side"), "api": ()}.get(page.stem, ("modules",))
     alike, found = ", ".join(selector for name, selector in ALIKE.items() if name not in kept), []
     for scheme, rules in RULES.items():
-        with opened(browser, page, color_scheme=scheme) as tab:
+        with opened(browser, page, color_scheme=scheme, viewport={"width": WIDTHS[scheme], "height": 800}) as tab:
             assert tab.evaluate("document.documentElement.dataset.theme") == scheme
             tab.evaluate("alike => document.querySelectorAll(alike).forEach(one => one.remove())", alike)
             response = Axe().run(tab, options={**rules, "resultTypes": ["violations"]}).response
