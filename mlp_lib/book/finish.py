@@ -9,7 +9,7 @@ HEAD = re.compile(r'<th class="head')
 FOLDED = re.compile(r'(<a class="[\w ]*reference internal" href="[^"]*">([^<]*)</a><details[^>]*><summary)>')
 CITED = re.compile(r'role="doc-biblioentry"')
 PICTURED = re.compile(r'<(figure|div) (class="(?:align-|cell_output )[^>]*>\s*<img)')
-WIDE = re.compile(r'<table class="(study-table|dataframe|docutils)')
+WIDE = re.compile(r'<table class="(study-table|dataframe|docutils|table")')
 
 
 def mend(folder: Path) -> None:
