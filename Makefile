@@ -1,7 +1,7 @@
 # `make book` and `make test` are all a fresh clone needs: both first fill .venv from requirements.lock.
 # Nothing here depends on an activated environment. Needs Python 3.11 or newer, git and make.
 .DEFAULT_GOAL := help
-.PHONY: help env book serve test fuzz bench lint readme lock clean
+.PHONY: help env book pdf serve test fuzz bench lint readme lock clean
 
 PRESET ?= auto
 PORT   ?= 8000
@@ -24,6 +24,10 @@ help: ## this list
 
 book: env ## execute the notebooks and build the book into _build/html (PRESET=smoke|laptop|...; default auto)
 	@$(BIN)/python -m mlp_lib book --preset "$(PRESET)"
+
+pdf: env ## print the built book into _build/book.pdf (needs Chromium)
+	@test -f _build/html/index.html || $(MAKE) --no-print-directory book
+	@$(BIN)/python -m mlp_lib pdf
 
 serve: env ## show the built book in a browser, on this machine only (PORT=8000)
 	@test -f _build/html/index.html || $(MAKE) --no-print-directory book

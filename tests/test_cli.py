@@ -66,6 +66,30 @@ def test_train_from_end_to_end(command, tmp_path):
     assert len(Store(tmp_path / "runs").replicates(RUN)) == 2
 
 
+def test_a_recorded_run_is_repeated_by_the_first_digits_of_its_key(command, tmp_path):
+    store, run = Store(tmp_path / "runs"), RUN.but(epochs=1)
+    store.add(record_of(run, metrics={"test_top1": 12.34, "test_loss": 1.0}))
+    code, out, _ = command("train", "--key", run.key[:7], "--out", tmp_path / "again", *HERE, "--json")
+    assert code == 0 and last(out)["key"] == run.key
+    assert Store(tmp_path / "again").get(run).metrics == last(out)["metrics"]
+    assert "what is recorded of this run:\naccuracy: test 12.34%" in out and len(store.replicates(run)) == 1
+    for arguments, said in (
+        (("--key", "ffff"), "no record of a run whose key begins with ffff"),
+        (("--key", run.key, "--batch-size", "8"), "leave out --batch-size"),
+        (("--key", " "), "--key is empty"),
+    ):
+        code, _, err = command("train", *arguments)
+        assert code == 2 and said in err
+
+
+def test_without_chromium_or_a_built_book_pdf_is_one_line(command, tmp_path, monkeypatch):
+    code, _, err = command("pdf", "--html", tmp_path)
+    assert code == 2 and re.fullmatch(r"error: (there is no .*book.preface.html: build.*|Chromium is not.*)\n", err)
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    code, _, err = command("pdf", "--html", tmp_path)
+    assert code == 2 and err.startswith("error: Chromium is not installed") and err.count("\n") == 1
+
+
 def test_every_field_of_a_run_is_an_option(command, tmp_path):
     parent = {"model": "S-1/Wi-8", "dataset": "digits", "steps": 1}
     code, _, err = command(

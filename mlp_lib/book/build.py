@@ -23,7 +23,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from mlp_lib import __version__
-from mlp_lib.book import finish, reference
+from mlp_lib.book import finish, glued, reference
 from mlp_lib.chapters.registry import STUDIES
 from mlp_lib.chapters.study import SIZES
 from mlp_lib.errors import UserError
@@ -65,6 +65,7 @@ def build(preset: str = "auto", out: Path | None = None, train: bool = False) ->
     src = stage(ROOT, out / "src")
     notebooks = [ROOT / page for page in pages if page.suffix == ".ipynb"]
     execute_all(notebooks, src / "notebooks", preset, train)
+    glued.name_runs(src)
     index = render(src, out)
     for notebook in notebooks:  # what a page's download button gives: the source, with the parameters' own defaults
         shutil.copy(notebook, out / "html" / "_sources" / "notebooks" / notebook.name)

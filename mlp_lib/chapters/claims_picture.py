@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from html import escape
 
 from mlp_lib.chapters.claims import VERDICTS, Claim, Verdict, claim
+from mlp_lib.plots.runs_behind import marked
 from mlp_lib.stats.intervals import Estimate
 
 MARKS = dict(zip(VERDICTS, ("✓", "✗", "?", "–"), strict=True))
@@ -94,7 +95,7 @@ def _bar(c: Claim, name: str, part: Estimate, at, digits: int) -> str:
         f'<line class="zero" x1="{at(0)}%" x2="{at(0)}%" y2="{LINE}"/>{paper}'
         f'<line class="interval" x1="{at(ends[0])}%" x2="{at(ends[1])}%" y1="{middle:g}" y2="{middle:g}"/>'
         f'<circle class="mean" cx="{at(part.mean)}%" cy="{middle:g}" r="4"/></svg>'
-        f'<span class="text">{escape(text)}</span></div>'
+        f'<span class="text">{marked(escape(text))}</span></div>'
     )
 
 

@@ -214,6 +214,7 @@ COLUMNS = [
     "paper_compute",
     "error",
     "loss",
+    "key",
 ]
 
 

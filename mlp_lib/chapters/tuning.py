@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import pandas as pd
 
 from mlp_lib.chapters.parameters import TUNING_SEED, TUNING_SEEDS
+from mlp_lib.records.behind import with_runs
 from mlp_lib.records.frames import row_of
 from mlp_lib.records.record import FINISHED
 from mlp_lib.records.run import Run
@@ -75,7 +76,7 @@ class Choice:
     def by_seed(self, lr: float) -> pd.Series:
         """Validation top-1 at a rate of the grid, by tuning seed; diverged runs count as 0."""
         rows = self.trials[self.trials["lr"] == lr].dropna(subset=["val_top1"])
-        return rows.set_index("seed")["val_top1"].astype(float)
+        return with_runs(rows.set_index("seed")["val_top1"].astype(float), rows)
 
     @property
     def around(self) -> list[float]:
@@ -122,8 +123,9 @@ def contrast_at_neighbours(*terms: tuple[float, Choice]) -> dict[str, Estimate]:
     zero = pd.Series(0.0, index=TUNING_SEEDS)
     found = {}
     for lrs in (chosen, *moved):
-        sums = sum(weight * choice.by_seed(lr) for (weight, choice), lr in zip(terms, lrs, strict=True))
-        found[", ".join(f"{lr:.3g}" for lr in lrs)] = paired_difference(sums, zero)
+        tried = [choice.by_seed(lr) for (_, choice), lr in zip(terms, lrs, strict=True)]
+        sums = sum(weight * values for (weight, _), values in zip(terms, tried, strict=True))
+        found[", ".join(f"{lr:.3g}" for lr in lrs)] = paired_difference(sums, zero).of_runs(*tried)
     return found
 
 

@@ -1,4 +1,4 @@
-"""`book`, `bench`: build the book, measure the library."""
+"""`book`, `pdf`, `bench`: build the book, print it, measure the library."""
 
 import sys
 from typing import Annotated
@@ -20,6 +20,19 @@ def book(
 
     index = build(preset=preset, out=out, train=train)
     typer.echo(f"the book is at {index}")
+
+
+@app.command()
+def pdf(
+    html: Annotated[Path, typer.Option(help="the built book")] = Path("_build/html"),
+    out: Annotated[Path, typer.Option(help="file to write")] = Path("_build/book.pdf"),
+) -> None:
+    """Print the built book into one PDF, by Chromium."""
+    from mlp_lib.book.pdf import write
+    from mlp_lib.paths import user_path
+
+    path = write(user_path(html, "--html"), user_path(out, "--out"))
+    typer.echo(f"the book is at {path}, {path.stat().st_size / 1e6:.0f} MB")
 
 
 @app.command()

@@ -58,6 +58,7 @@ def _with_run_options(command):
 def train(
     run_fields: dict[str, Any],
     *,
+    key: Annotated[str | None, typer.Option(help="a recorded run, by its key: in the place of its fields")] = None,
     out: Out = None,
     as_json: Json = False,
     time_budget: Budget = None,
@@ -68,15 +69,16 @@ def train(
     measure: Annotated[list[str] | None, typer.Option(help="measure the trained weights; may be repeated")] = None,
     retrain: Annotated[bool, typer.Option(help="train even when there is a record; a replicate is kept")] = False,
 ) -> None:
-    """Train one run and keep its record. A killed or stopped run goes on where it was."""
+    """Train one run and keep its record. A killed or stopped run goes on where it was.
+
+    With `--key` and `--out`, a run of data/runs (or of MLP_LIB_RUNS) is repeated, and its record compared.
+    """
     from mlp_lib.records.same_images import check_images
     from mlp_lib.records.store import Store
 
     check_count(threads, "threads")
-    if not {"epochs", "steps"} & run_fields.keys():
-        raise UserError("give --epochs or --steps, for example --epochs 20")
-    run = make_run(**run_fields)
     store = Store(out)
+    run = _recorded(key, run_fields, store) if key is not None else _described(run_fields)
     check_images([run], store)  # a record of other images under this name is not this run's either
     if retrain or not store.has(run):
         result = _train_here(run, store, device, precision, threads, accumulate, measure, time_budget)
@@ -95,8 +97,31 @@ def train(
     if record.status == "diverged":
         typer.echo(f"diverged: the loss was not finite by step {record.steps}; try a smaller --lr")
     _summary(record)
+    if key is not None and store.folder != Store().folder and (known := Store().get(run)):
+        typer.echo("what is recorded of this run:")
+        _summary(known)
     typer.echo(f"record: {path}")
     last_line(as_json, status=record.status, key=run.key, record=str(path), metrics=record.metrics)
+
+
+def _described(fields: dict[str, Any]) -> Run:
+    if not {"epochs", "steps"} & fields.keys():
+        raise UserError("give --epochs or --steps, for example --epochs 20")
+    return make_run(**fields)
+
+
+def _recorded(key: str, fields: dict[str, Any], store) -> Run:
+    """The run of a record, in the usual folder or in `store`'s."""
+    from mlp_lib.records.store import Store
+
+    if fields:
+        raise UserError(f"--key names a whole run: leave out --{', --'.join(fields).replace('_', '-')}")
+    if not key.strip():
+        raise UserError("--key is empty; give the first digits of a key, for example those on a page of the book")
+    run = Store().run_of(key) or store.run_of(key)
+    if run is None:
+        raise UserError(f"there is no record of a run whose key begins with {key} in {Store().folder}")
+    return run
 
 
 def _train_here(run, store, device, precision, threads, accumulate, measure, time_budget):

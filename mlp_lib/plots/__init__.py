@@ -9,6 +9,7 @@ from mlp_lib.plots.curves import (
     train_test_gap,
     training_length,
 )
+from mlp_lib.plots.runs_behind import glue
 from mlp_lib.plots.style import FAMILY_COLOURS, WIDTH, image_grid, shown, use_style
 from mlp_lib.plots.tables import (
     equal_precision,
@@ -25,6 +26,7 @@ __all__ = [
     "equal_precision",
     "error_against_compute",
     "first_layers",
+    "glue",
     "image_grid",
     "shown",
     "table_of_cells",

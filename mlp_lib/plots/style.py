@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 from pandas.io.formats.style import Styler
 
+from mlp_lib.plots.runs_behind import marked
 from mlp_lib.stats.intervals import t_interval
 
 # One colour a family across the book. All are apart in deuteranopia and protanopia, and from white at 3:1. The first
@@ -125,6 +126,6 @@ def shown(table: pd.DataFrame, kind: str = "", caption: str = "") -> PageTable:
 def _unbroken(cell: object) -> object:
     if not isinstance(cell, str):
         return cell
-    pieces = re.split(r"(<[^>]+>)", cell)  # text, tag, text, ...
+    pieces = re.split(r"(<[^>]+>)", marked(cell))  # text, tag, text, ...
     pieces[::2] = [UNBROKEN.sub(r'<span class="unbroken">\g<0></span>', text) for text in pieces[::2]]
     return "".join(pieces)

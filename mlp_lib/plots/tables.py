@@ -5,6 +5,7 @@ from typing import Any
 
 import pandas as pd
 
+from mlp_lib.records.behind import with_runs
 from mlp_lib.records.record import FINISHED
 from mlp_lib.stats.intervals import NOTHING, Equivalence, Estimate, paired_difference, paired_equivalence, t_interval
 
@@ -23,8 +24,8 @@ def table_of_cells(frame: pd.DataFrame, paper: pd.DataFrame) -> pd.DataFrame:
         cell = dict(zip(keys, values, strict=True))
         done = runs[runs["status"] == "ok"]
         diverged = int((runs["status"] == "diverged").sum())
-        test = t_interval(done["test_top1"]) if len(done) else Estimate(float("nan"), None, 0)
-        train = t_interval(done["train_top1"]) if len(done) else test
+        test = t_interval(with_runs(done["test_top1"], done)) if len(done) else Estimate(float("nan"), None, 0)
+        train = t_interval(with_runs(done["train_top1"], done)) if len(done) else test
         rows.append(
             {
                 "model": cell["model"],
@@ -113,7 +114,8 @@ def _in_both_precisions(replicates: pd.DataFrame) -> dict[tuple[str, str], pd.Da
     for cell, records in done.groupby(["model", "augment"], sort=False) if len(done) else ():
         by_run = records.groupby(["seed", "key", "precision"])["test_top1"].first().unstack()
         if {"fp32", "bf16"} <= {*by_run}:
-            found[cell] = by_run[["fp32", "bf16"]].dropna()
+            both = by_run[["fp32", "bf16"]].dropna()
+            found[cell] = with_runs(both, both.reset_index())
     return {cell: both for cell, both in found.items() if len(both)}
 
 

@@ -6,6 +6,7 @@ import pandas as pd
 
 from mlp_lib.datasets import FACTS, facts
 from mlp_lib.errors import UserError
+from mlp_lib.records.behind import with_runs
 from mlp_lib.records.record import FINISHED, Record
 from mlp_lib.records.run import Run
 
@@ -76,4 +77,4 @@ def by_seed(frame: pd.DataFrame, **where) -> pd.Series:
     top1 = rows["test_top1"] if "test_top1" in rows else pd.Series(float("nan"), rows.index)
     if top1.isna().any():
         top1 = top1.fillna(rows["dataset"].map(lambda name: 100 / facts(name).num_classes))
-    return top1.set_axis(rows["seed"])
+    return with_runs(top1.set_axis(rows["seed"]), rows)

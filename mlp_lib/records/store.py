@@ -124,6 +124,16 @@ class Store:
         """The record that stands for this run: the first that finished. Replicates are never counted as seeds."""
         return next(iter(self._of(run).values()), None)
 
+    def run_of(self, key: str) -> Run | None:
+        """The run with this key, or whose key alone begins so; None where there is no record of one.
+
+        Raises UserError where several keys begin so.
+        """
+        names = {name[:12]: name for name in self._names() if name.startswith(key) and name not in self._odd}
+        if len(names) > 1:
+            raise UserError(f"several keys begin with {key}: {', '.join(names)}")
+        return self._read_once(self.folder / names.popitem()[1]).run if names else None
+
     def has(self, run: Run) -> bool:
         """Whether the run has ended: there is a record of it, and not only of a failure."""
         record = self.get(run)

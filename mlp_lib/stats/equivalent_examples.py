@@ -11,34 +11,37 @@ import pandas as pd
 from scipy.optimize import isotonic_regression
 from scipy.stats import t
 
+from mlp_lib.records.behind import Runs, note, runs_of
 from mlp_lib.stats.intervals import t_interval
 
 
 class Equivalent(NamedTuple):
     """A number of examples and its 95% interval over n seeds. 0 and infinity stand for "below the curve's fewest
-    examples" and "beyond its most"; `fewest` and `most` are these. The interval is None for n < 2; n = 0: not run."""
+    examples" and "beyond its most"; `fewest` and `most` are these. The interval is None for n < 2; n = 0: not run.
+    `runs` are those that it was read from, as far as they are known."""
 
     examples: float
     interval: tuple[float, float] | None
     n: int
     fewest: int
     most: int
+    runs: Runs = Runs()
 
     def text(self) -> str:
         """For a table: 4,100 [3,200, 5,600] n=3, with > 32,000 and < 500 for what lies beyond the curve."""
         if self.n == 0:
             return "not run"
         if self.interval is None:
-            return f"{self._one(self.examples)} n={self.n}"
+            return note(f"{self._one(self.examples)} n={self.n}", self.runs)
         low, high = self.interval
-        return f"{self._one(self.examples)} [{self._one(low)}, {self._one(high)}] n={self.n}"
+        return note(f"{self._one(self.examples)} [{self._one(low)}, {self._one(high)}] n={self.n}", self.runs)
 
     def factor(self, base: int) -> str:
         """The same as a multiple of `base` examples: 2.1 [1.6, 2.8]."""
         if self.n == 0:
             return "not run"
         ends = "" if self.interval is None else f" [{', '.join(self._times(end, base) for end in self.interval)}]"
-        return f"{self._times(self.examples, base)}{ends}"
+        return note(f"{self._times(self.examples, base)}{ends}", self.runs if ends else Runs())
 
     def _one(self, examples: float) -> str:
         if examples == 0:
@@ -67,7 +70,7 @@ def equivalent_examples(curve: pd.DataFrame, changed: pd.Series) -> Equivalent:
     sizes = np.array(sorted(curve.columns), float)
     if len(sizes) < 2:
         raise ValueError("a learning curve needs at least two numbers of examples")
-    fewest, most = int(sizes[0]), int(sizes[-1])
+    fewest, most, runs = int(sizes[0]), int(sizes[-1]), runs_of(curve, changed)
     joined = curve[sorted(curve.columns)].join(changed.rename("changed"), how="inner").dropna()
     n = len(joined)
     if n == 0:
@@ -75,12 +78,12 @@ def equivalent_examples(curve: pd.DataFrame, changed: pd.Series) -> Equivalent:
     scores, values = joined.iloc[:, :-1].to_numpy(float), joined["changed"].to_numpy(float)  # (n, K), (n,)
     found = _crossing(sizes, isotonic_regression(scores.mean(0)).x, values.mean())
     if n == 1:
-        return Equivalent(found, None, 1, fewest, most)
+        return Equivalent(found, None, 1, fewest, most, runs)
     gains = values[:, None] - scores  # (n, K): what the change is better by at each number of examples
     same = _undecided(np.log(sizes), gains)
     first = found if not len(same) else 0.0 if t_interval(gains[:, 0]).interval[0] <= 0 else np.exp(same[0])
     last = found if not len(same) else float("inf") if t_interval(gains[:, -1]).interval[1] >= 0 else np.exp(same[-1])
-    return Equivalent(found, (float(min(first, found)), float(max(last, found))), n, fewest, most)
+    return Equivalent(found, (float(min(first, found)), float(max(last, found))), n, fewest, most, runs)
 
 
 def _undecided(places: np.ndarray, gains: np.ndarray) -> np.ndarray:

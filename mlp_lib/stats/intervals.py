@@ -6,27 +6,36 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
+from mlp_lib.records import behind
+
 NOTHING = 1.0  # points: a change that is smaller counts as none (claim 15)
 
 
 class Estimate(NamedTuple):
     """A mean with its t-interval over n independent values, at 95% unless `level` says otherwise; the interval is None
-    for n < 2."""
+    for n < 2. `runs` are those that the values come from, as far as they are known."""
 
     mean: float
     interval: tuple[float, float] | None
     n: int
     level: float = 0.95
+    runs: behind.Runs = behind.Runs()
 
     def text(self, digits: int = 1) -> str:
-        """For a table: 54.2 [53.8, 54.6] n=3, or 54.2 n=1; a level other than 95% is written out."""
+        """For a table: 54.2 [53.8, 54.6] n=3, or 54.2 n=1; a level other than 95% is written out. On a page, the text
+        shows its runs (`behind`)."""
         if self.n == 0:
             return "not run"
         if self.interval is None:
-            return f"{self.mean:.{digits}f} n={self.n}"
+            return behind.note(f"{self.mean:.{digits}f} n={self.n}", self.runs)
         low, high = self.interval
         level = "" if self.level == 0.95 else f" ({100 * self.level:g}%)"
-        return f"{self.mean:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]{level} n={self.n}"
+        values = behind.note(f"{self.mean:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]{level}", self.runs)
+        return behind.note(f"{values} n={self.n}", self.runs)
+
+    def of_runs(self, *values) -> "Estimate":
+        """The same estimate, of the runs that these values come from (`behind.runs_of`)."""
+        return self._replace(runs=behind.runs_of(*values)._replace(of=""))
 
 
 class Equivalence(NamedTuple):
@@ -43,20 +52,21 @@ class Equivalence(NamedTuple):
 
 def t_interval(values: Sequence[float], level: float = 0.95) -> Estimate:
     """Mean and two-sided t-interval. One value: the value and no interval. None: a mean of nan and n = 0."""
+    runs = behind.runs_of(values)
     values = np.asarray(list(values), float)
     n = len(values)
     if n == 0:
         return Estimate(float("nan"), None, 0, level)
     mean = float(values.mean())
     if n == 1:
-        return Estimate(mean, None, 1, level)
+        return Estimate(mean, None, 1, level, runs)
     half = stats.t.ppf(0.5 + level / 2, n - 1) * values.std(ddof=1) / np.sqrt(n)
-    return Estimate(mean, (mean - float(half), mean + float(half)), n, level)
+    return Estimate(mean, (mean - float(half), mean + float(half)), n, level, runs)
 
 
 def paired_difference(first, second, level: float = 0.95) -> Estimate:
     """t-interval of first - second over the seeds that both have. Both are pandas Series of values indexed by seed."""
-    return t_interval(_paired(first, second), level)
+    return t_interval(difference(first, second), level)
 
 
 def unpaired_difference(first, second, level: float = 0.95) -> Estimate:
@@ -66,6 +76,7 @@ def unpaired_difference(first, second, level: float = 0.95) -> Estimate:
     Beside `paired_difference` it shows what the pairing does: pairing is justified where the seeds share something
     (order of the images, draws of the augmentation, initial weights), so that both rise and fall together.
     """
+    runs = behind.runs_of(first, second)
     first, second = (np.asarray(list(values), float) for values in (first, second))
     first, second = (values[~np.isnan(values)] for values in (first, second))
     n = min(len(first), len(second))
@@ -73,26 +84,28 @@ def unpaired_difference(first, second, level: float = 0.95) -> Estimate:
         return Estimate(float("nan"), None, 0, level)
     mean = float(first.mean() - second.mean())
     if n == 1:
-        return Estimate(mean, None, 1, level)
+        return Estimate(mean, None, 1, level, runs)
     one, other = (values.var(ddof=1) / len(values) for values in (first, second))
     error = float(np.sqrt(one + other))
     if error == 0:
-        return Estimate(mean, (mean, mean), n, level)
+        return Estimate(mean, (mean, mean), n, level, runs)
     freedom = (one + other) ** 2 / (one**2 / (len(first) - 1) + other**2 / (len(second) - 1))
     half = float(stats.t.ppf(0.5 + level / 2, freedom)) * error
-    return Estimate(mean, (mean - half, mean + half), n, level)
+    return Estimate(mean, (mean - half, mean + half), n, level, runs)
 
 
 def minus(estimate: Estimate, amount: float) -> Estimate:
     """The estimate with a constant taken off: how far it lies above that amount."""
     ends = estimate.interval and (estimate.interval[0] - amount, estimate.interval[1] - amount)
-    return estimate._replace(mean=estimate.mean - amount, interval=ends)
+    runs = estimate.runs._replace(of="")
+    return estimate._replace(mean=estimate.mean - amount, interval=ends, runs=runs)
 
 
 def below(estimate: Estimate, bound: float) -> Estimate:
     """A bound minus the estimate: how far it lies below that bound."""
     ends = estimate.interval and (bound - estimate.interval[1], bound - estimate.interval[0])
-    return estimate._replace(mean=bound - estimate.mean, interval=ends)
+    runs = estimate.runs._replace(of="")
+    return estimate._replace(mean=bound - estimate.mean, interval=ends, runs=runs)
 
 
 def paired_ratio(first, second) -> Estimate:
@@ -100,7 +113,7 @@ def paired_ratio(first, second) -> Estimate:
     pandas Series of positive values indexed by seed."""
     logs = paired_difference(np.log(first), np.log(second))
     ends = logs.interval and (float(np.exp(logs.interval[0])), float(np.exp(logs.interval[1])))
-    return Estimate(float(np.exp(logs.mean)), ends, logs.n)
+    return logs._replace(mean=float(np.exp(logs.mean)), interval=ends, runs=logs.runs._replace(of=""))
 
 
 def sign(estimate: Estimate) -> int:
@@ -136,7 +149,7 @@ def paired_equivalence(first, second, margin: float, alpha: float = 0.05) -> Equ
     are rejected is equivalence shown, so p is the larger of the two. A difference that is merely not significant shows
     nothing. Both arguments are pandas Series indexed by seed; `margin` is in their unit.
     """
-    differences = _paired(first, second)
+    differences = difference(first, second)
     estimate = t_interval(differences, 1 - 2 * alpha)
     if estimate.n < 2:
         return Equivalence(estimate, float("nan"), margin)
@@ -147,7 +160,8 @@ def paired_equivalence(first, second, margin: float, alpha: float = 0.05) -> Equ
     return Equivalence(estimate, float(stats.t.sf(room / error, estimate.n - 1)), margin)
 
 
-def _paired(first, second):
-    """first - second where both have a value."""
+def difference(first, second):
+    """first - second where both have a value, of the runs of both. Both are pandas Series indexed by seed."""
     joined = first.to_frame("a").join(second.to_frame("b"), how="inner").dropna()
-    return joined["a"] - joined["b"]
+    found = (joined["a"] - joined["b"]).rename(first.name if first.name == second.name else None)
+    return behind.with_those_of(found, first, second)

@@ -11,6 +11,7 @@ import pandas as pd
 
 from mlp_lib.datasets import facts
 from mlp_lib.records.architectures import MLPS
+from mlp_lib.records.behind import with_runs
 from mlp_lib.records.frames import by_seed, compute_so_far, curves
 from mlp_lib.records.record import FINISHED
 from mlp_lib.stats.intervals import Estimate, at_best_of_others, paired_difference, paired_ratio, t_interval
@@ -38,7 +39,7 @@ def seeds_by_length(
         return pd.DataFrame()
     table = points.pivot(index="seed", columns=length, values=quantity).reindex(runs["seed"])
     table.loc[runs.loc[runs["status"] == "diverged", "seed"]] = 100 / facts(runs["dataset"].iloc[0]).num_classes
-    return table.dropna(axis="columns")
+    return with_runs(table.dropna(axis="columns"), runs)
 
 
 def by_length(frame: pd.DataFrame, **where) -> pd.DataFrame:
@@ -118,7 +119,7 @@ def at_equal_compute(larger: pd.DataFrame, smaller: pd.DataFrame) -> Estimate:
         if curve["compute"].iloc[0] <= cost <= curve["compute"].iloc[-1]:
             error = np.interp(np.log(cost), np.log(curve["compute"].astype(float)), curve["error"].astype(float))
             found[seed] = ends.loc[seed, "error"] - error
-    return t_interval(found.values())
+    return t_interval(found.values()).of_runs(larger, smaller)
 
 
 def compute_to_reach(points: pd.DataFrame, level: float) -> tuple[float, bool]:
@@ -225,7 +226,8 @@ def compute_ratios(frame: pd.DataFrame, level: float) -> dict[str, ComputeRatio]
     def compute_by_seed(family: str) -> pd.DataFrame:
         rows = {seed: compute_to_reach(one, level) for seed, one in points[points["family"] == family].groupby("seed")}
         found = pd.DataFrame.from_dict(rows, orient="index", columns=["compute", "at_first"])
-        return found.astype({"compute": float, "at_first": bool})
+        own = points[points["family"] == family]
+        return with_runs(found.astype({"compute": float, "at_first": bool}), own, by="seed")
 
     found = {}
     for family in frame["family"].unique() if best else ():

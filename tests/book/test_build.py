@@ -227,14 +227,19 @@ def test_a_shared_link_has_the_pages_description_and_an_image_where_the_reposito
 def test_pages_are_mended_where_ids_repeat_and_heads_have_no_scope(tmp_path):
     body = '<section id="{0}-content"><p>{0}</p></section>'
     text = body.format("exercise") * 2 + body.format("solution") + '<section id="mine"></section>'
+    picture = '<figure class="align-default">\n<img></figure><div class="wide-drawing"></div>'
+    fold = '<a class="current reference internal" href="#">Every family</a><details open><summary></summary></details>'
+    cited = '<div class="citation" role="doc-biblioentry"></div>'
     table = '<table class="docutils"><thead><tr><th class="head"><p>a</p></th></tr></thead></table>'
     (tmp_path / "sub").mkdir()
-    (tmp_path / "sub" / "page.html").write_text(text + table)
+    (tmp_path / "sub" / "page.html").write_text(text + table + picture + fold + cited)
     for _ in range(2):  # a second time changes nothing
         finish.mend(tmp_path)
         mended = (tmp_path / "sub" / "page.html").read_text()
         assert re.findall(r'id="([^"]*)"', mended) == ["mine"] and mended.count("<p>exercise</p>") == 2
         assert mended.count('<th scope="col" class="head">') == mended.count('<table tabindex="0"') == 1
+        assert mended.count('tabindex="0"') == 3 and mended.count('role="listitem"') == 1
+        assert '<summary aria-label="Pages of Every family">' in mended
 
 
 def test_a_warning_fails_the_build_and_names_the_log(tmp_path, capsys):
@@ -332,6 +337,39 @@ class Page(HTMLParser):
         self.loads += re.findall(r"url\(\s*['\"]?([^'\")]+)", values.get("style", ""))
 
 
+class Unfolded(HTMLParser):
+    """The words and figures that a reader of a page sees without unfolding anything, tables and code left out, and the
+    levels of its headings, all of the article."""
+
+    EMPTY = {"br", "img", "input", "meta", "link", "hr", "col", "source"}
+    NOT_PROSE = {"table", "pre", "svg", "script", "style"}
+
+    def __init__(self, path: Path):
+        super().__init__()
+        self.words, self.figures, self.levels, self._inside = 0, 0, [], []
+        self.feed(path.read_text(encoding="utf-8"))
+
+    @property
+    def _shown(self) -> bool:
+        return "article" in self._inside and "folded" not in self._inside
+
+    def handle_starttag(self, tag, attributes):
+        kinds = (dict(attributes).get("class") or "").split()
+        self.figures += tag == "img" and self._shown
+        if re.fullmatch("h[1-6]", tag) and "article" in self._inside:
+            self.levels.append(int(tag[1]))
+        if tag not in self.EMPTY:
+            self._inside.append("folded" if tag == "details" or "dropdown" in kinds else tag)
+
+    def handle_endtag(self, tag):
+        if tag not in self.EMPTY:
+            self._inside.pop()
+
+    def handle_data(self, text):
+        if self._shown and not self.NOT_PROSE & {*self._inside}:
+            self.words += len(text.split())
+
+
 def remote(address: str) -> bool:
     return bool(urlsplit(address).netloc)
 
@@ -390,6 +428,15 @@ def test_no_id_stands_twice_and_no_page_is_heavy(html, pages):
         images = {src for src, _ in pages[path].images if not remote(src)}
         own = [path, *((path.parent / unquote(src)).resolve() for src in images if not src.startswith("data:"))]
         assert sum(file.stat().st_size for file in own) <= 3e6, f"{path.name} weighs more than 3 MB"
+
+
+@pytest.mark.slow
+def test_a_page_can_be_read_at_a_sitting_and_its_headings_are_nested(html):
+    for path in sorted((html / "notebooks").glob("*.html")):
+        page = Unfolded(path)
+        assert 0 < page.words <= 2500 and page.figures <= 8, f"{path.name}: {page.words} words, {page.figures} figures"
+        assert page.levels[0] == 1 and page.levels.count(1) == 1, path.name
+        assert all(b <= a + 1 for a, b in zip(page.levels, page.levels[1:], strict=False)), path.name
 
 
 @pytest.mark.slow

@@ -93,7 +93,7 @@ def test_gains_stand_by_number_of_images_where_a_model_has_augmentation(collecte
     assert table["times each is seen"].tolist() == 2 * ["200", "50", "3.12"] + 2 * ["50"]  # 1,000 steps of 100
     assert set(table["gain of all, points of test top-1 [95%]"]) == {"7.5 [7.5, 7.5] n=3"}
     most, gains = figures.gains_at_most(results)
-    assert most == 32_000 and list(gains) == ["S-MLP", "B-MLP"] and gains["B-MLP"] == t_interval([7.5] * 3)
+    assert most == 32_000 and list(gains) == ["S-MLP", "B-MLP"] and gains["B-MLP"][:4] == t_interval([7.5] * 3)[:4]
 
 
 class Overtrained(Fake):
@@ -115,7 +115,7 @@ class Overtrained(Fake):
 def test_the_gain_over_the_best_point_leaves_out_what_was_lost_after_it():
     results = augmentation.collect(LAPTOP, Overtrained())
     (at_last, over_best, lost), *_ = overtraining.gains_over_the_best(results).values()
-    assert at_last == t_interval([7.5, 7.5, 7.5]) and lost.mean == pytest.approx(13 / 3)
+    assert at_last[:4] == t_interval([7.5, 7.5, 7.5])[:4] and lost.mean == pytest.approx(13 / 3)
     assert over_best.mean == pytest.approx(7.5 - 13 / 3) and over_best.n == 3
     assert over_best.interval == pytest.approx(t_interval([3.5, 3.5, 2.5]).interval)
     table = overtraining.table_over_the_best(results)
@@ -145,9 +145,11 @@ def test_noise_of_a_runs_own_is_no_best_point():
     grid = augmentation.resolve("laptop", seeds=(0, 1, 2))
     results = augmentation.collect(grid, Noisy())
     at_last, over_best, lost = overtraining.gains_over_the_best(results)["B-6/Wi-256", "B-MLP"]
-    assert (at_last, over_best, lost) == tuple(t_interval([mean] * 3) for mean in (1, 1, 0))
-    assert all(t_interval([0.0] * 3) == rise for rises in overtraining.rises(results).values() for rise in rises)
-    assert overtraining.between_over_the_best(results, "CNN", "B-MLP") == t_interval([0.0] * 3)
+    assert [part[:4] for part in (at_last, over_best, lost)] == [t_interval([mean] * 3)[:4] for mean in (1, 1, 0)]
+    assert all(
+        t_interval([0.0] * 3)[:4] == rise[:4] for rises in overtraining.rises(results).values() for rise in rises
+    )
+    assert overtraining.between_over_the_best(results, "CNN", "B-MLP")[:4] == t_interval([0.0] * 3)[:4]
     alone = augmentation.collect(augmentation.resolve("laptop", seeds=(0,)), Noisy())
     at_last, over_best, lost = overtraining.gains_over_the_best(alone)["B-6/Wi-256", "B-MLP"]
     assert at_last.n == 1 and over_best.n == lost.n == 0, "one seed has no others that choose"
@@ -212,7 +214,7 @@ def test_first_layers_stand_at_every_rate_that_was_tried_at_the_most_images():
     assert own["augmentation"].tolist() == ["none"] * 3 + ["all"] * 3
     assert [text.split()[0] for text in own["radius, % [95%]"]] == ["97.0", "95.0", "88.0", "99.7", "99.0", "97.0"]
     images, train = first_layer.training_at_most_images(results)
-    assert images == 32_000 and train["none"] == train["all"] == t_interval([90.0] * 3)
+    assert images == 32_000 and train["none"][:4] == train["all"][:4] == t_interval([90.0] * 3)[:4]
     alone = first_layer.table_at_other_rates(augmentation.Results(results.cells, results.frame, 2000))
     assert alone["learning rate"].str.endswith("(chosen)").all()
 

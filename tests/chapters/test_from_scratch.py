@@ -44,7 +44,7 @@ def test_a_repeated_cell_stands_beside_the_papers_number():
     assert table["the paper's"].tolist() == ["54.2 (read in the paper)", "58.1* (reported, unverified)"]
     assert table["ours minus the paper's, points"].tolist() == ["0.8 [-1.7, 3.3] n=3", "0.9 [-1.6, 3.4] n=3"]
     one = figures.repeated([KEYED[KEYED["seed"] == 0]], PAPER)["B-MLP", "cifar10"][0]
-    assert one == Estimate(58.0, None, 1)
+    assert one[:3] == Estimate(58.0, None, 1)[:3]
 
 
 @pytest.mark.parametrize(

@@ -84,7 +84,7 @@ def test_the_rule_on_a_worked_case():
     # FLOPs of B-12/Wi-1024 are 10; rates are compared within a round, so that the slow rounds leave no width
     expected = {"ResNet152": (20, 50), "ViT": (40, 100), "Mixer": (30, 40)}
     for family, (flops, rate) in expected.items():
-        assert parts[f"{family}, FLOPs"] == (flops, (flops, flops), 1, 0.95)
+        assert parts[f"{family}, FLOPs"][:4] == (flops, (flops, flops), 1, 0.95)
         assert parts[f"{family}, throughput"].mean == pytest.approx(rate)
         assert parts[f"{family}, throughput"].interval == pytest.approx((rate, rate))
         assert parts[f"{family}, throughput"].n == 3

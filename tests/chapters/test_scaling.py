@@ -29,6 +29,7 @@ def frame(alpha: float, beta: float) -> pd.DataFrame:
                 ]
                 rows.append(
                     {
+                        "key": f"{len(rows):012x}",
                         "model": model,
                         "family": "B-MLP",
                         "seed": seed,

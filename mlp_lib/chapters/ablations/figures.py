@@ -22,8 +22,9 @@ from mlp_lib.chapters.ablations.conditions import (
 )
 from mlp_lib.chapters.ablations.rules import gain, gain_by_ingredient, probe_gain, word
 from mlp_lib.plots.style import WIDTH, say_not_run, t_bounds
+from mlp_lib.records.behind import with_runs
 from mlp_lib.records.frames import by_seed
-from mlp_lib.stats.intervals import Estimate, paired_difference, t_interval
+from mlp_lib.stats.intervals import Estimate, difference, paired_difference, t_interval
 
 GROUPS = {"said to help": STRONG, "said to help a little": SLIGHT, "not named": SHOWN}
 WIDE_GAIN = 8.0  # points: with one larger, the axis is logarithmic beyond 2 points
@@ -144,7 +145,7 @@ def depth_and_skips(frame: pd.DataFrame) -> Estimate:
     """The gain of the skips at twice the depth minus their gain at the default's, in points, paired by seed."""
     sides = [by_seed(frame, condition=one) for name in (SKIPS, SHALLOW_SKIPS) for one in INGREDIENTS[name]]
     deep, deep_without, shallow, shallow_without = sides
-    return paired_difference(deep - deep_without, shallow - shallow_without)
+    return paired_difference(difference(deep, deep_without), difference(shallow, shallow_without))
 
 
 def strict_level(count: int = len(INGREDIENTS)) -> float:
@@ -216,7 +217,7 @@ def table_of_flops(frame: pd.DataFrame) -> pd.DataFrame:
                 "steps": f"{int(first['total_steps']):,}",
                 "lr": f"{first['lr']:g}",
                 "train %": f"{own['train_top1'].mean():.1f}",
-                "test % [95%]": t_interval(own["test_top1"]).text(),
+                "test % [95%]": t_interval(with_runs(own["test_top1"], own)).text(),
             }
         )
     return pd.DataFrame(rows).fillna("")

@@ -11,6 +11,7 @@ import pandas as pd
 from mlp_lib.chapters.ablations.conditions import BATCH, INGREDIENTS, SLIGHT, SMALL_DECAY, STRONG
 from mlp_lib.chapters.rule import Rule, Shown
 from mlp_lib.chapters.tuning import at_neighbours
+from mlp_lib.records.behind import with_runs
 from mlp_lib.records.frames import by_seed, measures_of
 from mlp_lib.stats.intervals import NOTHING, Estimate, minus, paired_difference, sign
 from mlp_lib.stats.learning_curves import at_best_length
@@ -42,12 +43,12 @@ def word(estimate: Estimate) -> str:
 
 def probed(frame: pd.DataFrame, condition: str) -> pd.Series:
     """The linear probe's test top-1 in percent by seed, of one condition; empty where no probe was measured."""
-    found = {}
-    for row in frame[frame["condition"] == condition].to_dict("records"):
+    found, rows = {}, frame[frame["condition"] == condition]
+    for row in rows.to_dict("records"):
         for name, measure in measures_of(row).items():
             if name.startswith("probe_"):
                 found[row["seed"]] = measure["test_top1"]
-    return pd.Series(found, dtype=float)
+    return with_runs(pd.Series(found, dtype=float), rows, by="seed")
 
 
 def probe_gain(frame: pd.DataFrame, name: str) -> Estimate:

@@ -11,6 +11,7 @@ from mlp_lib.chapters import scaling
 from mlp_lib.chapters.allocation import rules
 from mlp_lib.errors import UserError
 from mlp_lib.plots.style import FAMILY_COLOURS, WIDTH, say_not_run
+from mlp_lib.records.behind import note
 from mlp_lib.stats.intervals import Estimate
 from mlp_lib.stats.laws.allocate import Exponents, Recommendation, recommend
 from mlp_lib.stats.laws.grids import Isoflop, isoflop
@@ -261,6 +262,11 @@ def price_text(found: Worth, i: int) -> str:
     return f"{found.ratio[i]:.2g}{ends}"
 
 
+def behind_a_price(points: pd.DataFrame, without: str = "B-MLP") -> pd.DataFrame:
+    """The points on which the prices of an MLP family rest: its own, and those of the family with the prior."""
+    return points[points["family"].isin((without, PRIOR))]
+
+
 def lowest_price(found: Worth | None) -> str:
     """The price at the lowest error that nearly all resamples of both families reach, with that error: "8.1 [6.2, 10]
     at 55%"; "not run" without one."""
@@ -298,4 +304,4 @@ def exponent_text(part: Estimate) -> str:
         return "not run"
     if part.interval is None or not np.isfinite(part.interval).all():
         return f"{part.mean:.2f}, not identified"
-    return _span(part.mean, part.interval)
+    return note(_span(part.mean, part.interval), part.runs)

@@ -23,8 +23,8 @@ def runs_of(
     epoch: int | None = None,
 ) -> pd.DataFrame:
     """The cells of one family after the same number of passes, as the fitters take them: a row a run, columns params,
-    examples, loss (the quantity), compute and seed. Without `epoch`: the most passes that every cell has; compute is
-    then proportional to P N."""
+    examples, loss (the quantity), compute, seed and, of points that have it, key. Without `epoch`: the most passes that
+    every cell has; compute is then proportional to P N."""
     rows = scaling.at_epoch(points, scaling.most_passes(points) if epoch is None else epoch)
     return pd.DataFrame(
         {
@@ -33,6 +33,7 @@ def runs_of(
             "loss": rows[quantity],
             "compute": rows[compute],
             "seed": rows["seed"],
+            **({"key": rows["key"]} if "key" in rows else {}),
         }
     )
 
@@ -49,18 +50,21 @@ def exponents(runs: pd.DataFrame, method: str = "varpro") -> Exponents | None:
         return None
 
 
-def estimate_of(found: Exponents | None, seeds: int) -> Estimate:
-    """The exponent of the optimal parameters; unbounded where the data do not identify it, n = 0 without one."""
+def estimate_of(found: Exponents | None, runs: pd.DataFrame) -> Estimate:
+    """The exponent of the optimal parameters; unbounded where the data do not identify it, n = 0 without one.
+    `runs` are those that it was fitted to."""
     if found is None or found.params != found.params:  # nan
         return t_interval([])
     known = "not identified" not in found.note
-    return Estimate(found.params, found.params_interval if known else scaling.UNKNOWN, seeds)
+    return Estimate(found.params, found.params_interval if known else scaling.UNKNOWN, runs["seed"].nunique()).of_runs(
+        runs
+    )
 
 
 def optimal_parameters(frame: pd.DataFrame) -> dict[str, Estimate]:
     """The part of claim 7, for the B-MLP."""
     runs = runs_of(scaling.of_family(scaling.points_of(frame), JUDGED))
-    return {PARAMETERS: estimate_of(exponents(runs), runs["seed"].nunique())}
+    return {PARAMETERS: estimate_of(exponents(runs), runs)}
 
 
 def checks(shown: Shown) -> dict[str, Estimate]:
@@ -79,7 +83,7 @@ def checks(shown: Shown) -> dict[str, Estimate]:
         settings["overnight"] = (runs_of(scaling.of_family(other.points, JUDGED)), "varpro")
     found = {}
     for name, (runs, method) in settings.items():
-        found[name] = below(estimate_of(exponents(runs, method), runs["seed"].nunique()), EVEN)
+        found[name] = below(estimate_of(exponents(runs, method), runs), EVEN)
     return found
 
 

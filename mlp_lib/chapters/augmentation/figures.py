@@ -17,6 +17,7 @@ from matplotlib.patches import Patch
 from mlp_lib.chapters.augmentation.presets import ALL, NONE
 from mlp_lib.chapters.tuning import Choice
 from mlp_lib.plots.style import DASHES, FAMILY_COLOURS, WIDTH, plain_log_axis, say_not_run, t_bounds
+from mlp_lib.records.behind import with_runs
 from mlp_lib.records.frames import by_seed
 from mlp_lib.stats.equivalent_examples import Equivalent, equivalent_examples
 from mlp_lib.stats.intervals import Estimate, paired_difference, t_interval
@@ -58,7 +59,8 @@ def learning_curve(results, model: str, augmentation: str = NONE) -> pd.DataFram
     """Test top-1, without augmentation unless one is named: a row a seed, a column a number of images; diverged runs
     count as chance."""
     rows = results.usual[(results.usual["model"] == model) & (results.usual["augmentation"] == augmentation)]
-    return pd.DataFrame({n: by_seed(cell, model=model) for n, cell in rows.groupby("train_examples")})
+    curve = pd.DataFrame({n: by_seed(cell, model=model) for n, cell in rows.groupby("train_examples")})
+    return with_runs(curve, rows, by="seed")
 
 
 def _models(frame: pd.DataFrame) -> Iterator[tuple[str, str]]:
@@ -135,7 +137,7 @@ def table_of_gains_by_images(results) -> pd.DataFrame:
     for (model, images), gain in gains_by_images(results).items():
         cell = results.usual[(results.usual["model"] == model) & (results.usual["train_examples"] == images)]
         learnt = {
-            name: t_interval(cell.loc[cell["augmentation"] == name, "train_top1"].dropna())
+            name: t_interval(with_runs(cell["train_top1"], cell)[cell["augmentation"] == name].dropna())
             if "train_top1" in cell
             else t_interval([])
             for name in (NONE, ALL)
@@ -179,7 +181,7 @@ def table_of_smoothing(results) -> pd.DataFrame:
                 runs = cell[cell["label_smoothing"] == value]
                 scores, least = by_seed(runs), by_seed(cell[cell["label_smoothing"] == values[0]])
                 more, top1 = paired_difference(scores, least), t_interval(scores)
-                loss = t_interval(runs["test_loss"].dropna() if "test_loss" in runs else [])
+                loss = t_interval(with_runs(runs["test_loss"], runs).dropna() if "test_loss" in runs else [])
                 rows.append(
                     {
                         "model": model,

@@ -14,6 +14,7 @@ from mlp_lib.chapters.augmentation.presets import ALL, NONE
 from mlp_lib.chapters.rule import Rule
 from mlp_lib.measures.weight_images import decode_pictures
 from mlp_lib.plots.style import DASHES, FAMILY_COLOURS, WIDTH, plain_log_axis, say_not_run
+from mlp_lib.records.behind import with_runs
 from mlp_lib.records.frames import measures_of
 from mlp_lib.stats.intervals import Estimate, paired_difference, t_interval
 
@@ -30,7 +31,7 @@ def table_of_locality(results) -> pd.DataFrame:
     for model, name, examples in sorted(by_cell, key=lambda key: (order.index(key[0]), key[1] == ALL, key[2])):
         cell = by_cell[model, name, examples]
         values = {
-            column: t_interval(100 * cell[column].dropna())
+            column: t_interval(100 * with_runs(cell[column], cell).dropna())
             for column in ("radius", "initial_radius", "entropy", "initial_entropy")
         }
         rows.append(
@@ -74,8 +75,8 @@ def table_of_movement(results) -> pd.DataFrame:
             "train_examples"
         ):
             done = cell[cell["status"] == "ok"]
-            train = t_interval(done["train_top1"] if len(done) else [])
-            moved = t_interval(100 * cell["moved"].dropna())
+            train = t_interval(with_runs(done["train_top1"], done) if len(done) else [])
+            moved = t_interval(100 * with_runs(cell["moved"], cell).dropna())
             rows.append(
                 {
                     "model": model,
@@ -100,7 +101,7 @@ def table_at_other_rates(results) -> pd.DataFrame:
             runs.groupby(["augmentation", "lr"]), key=lambda pair: (pair[0][0] == ALL, pair[0][1])
         ):
             choice = results.choices[model, name]
-            own = {column: t_interval(100 * cell[column].dropna()) for column in MEASURED}
+            own = {column: t_interval(100 * with_runs(cell[column], cell).dropna()) for column in MEASURED}
             rows.append(
                 {
                     "model": model,
@@ -142,14 +143,17 @@ def training_at_most_images(results, family: str = "B-MLP") -> tuple[int, dict[s
     images = most_images(results, rows["model"].iloc[0])
     done = rows[(rows["train_examples"] == images) & (rows["status"] == "ok")]
     found = {name: done.loc[done["augmentation"] == name] for name in (NONE, ALL)}
-    return images, {name: t_interval(cell["train_top1"] if len(cell) else []) for name, cell in found.items()}
+    return images, {
+        name: t_interval(with_runs(cell["train_top1"], cell) if len(cell) else []) for name, cell in found.items()
+    }
 
 
 def _differences(runs: pd.DataFrame) -> dict[str, Estimate]:
     """Statistics of the first layer with all of the augmentation minus without it, in percent, paired by seed."""
 
     def by_seed(name: str, column: str) -> pd.Series:
-        return 100 * runs[runs["augmentation"] == name].set_index("seed")[column].dropna()
+        own = runs[runs["augmentation"] == name]
+        return 100 * with_runs(own.set_index("seed")[column], own).dropna()
 
     return {column: paired_difference(by_seed(ALL, column), by_seed(NONE, column)) for column in (*MEASURED, *REST)}
 

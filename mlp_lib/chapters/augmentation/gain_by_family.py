@@ -16,13 +16,13 @@ from mlp_lib.chapters.tuning import Choice, at_either_neighbour, contrast_at_nei
 from mlp_lib.records.architectures import family_of
 from mlp_lib.records.frames import by_seed
 from mlp_lib.records.store import Store
-from mlp_lib.stats.intervals import Estimate, paired_difference, t_interval, unpaired_difference
+from mlp_lib.stats.intervals import Estimate, difference, paired_difference, t_interval, unpaired_difference
 
 
 def gain_by_seed(results, family: str) -> pd.Series:
     """Points of test top-1 that all of the augmentation brings to a family where augmentations are compared."""
     rows = results.compared
-    return by_seed(rows, family=family, augmentation=ALL) - by_seed(rows, family=family, augmentation=NONE)
+    return difference(*(by_seed(rows, family=family, augmentation=name) for name in (ALL, NONE)))
 
 
 def between(results, first: str, second: str) -> Estimate:
@@ -44,7 +44,7 @@ def recorded_gain(preset: Preset, store: Store, family: str, without: float, ful
         if family_of(model) == family:
             lr = without if name == NONE else full
             by_side[name] = pd.DataFrame([store.row(run.but(lr=lr, seed=seed)) for seed in preset.seeds])
-    return by_seed(by_side[ALL]) - by_seed(by_side[NONE])
+    return difference(by_seed(by_side[ALL]), by_seed(by_side[NONE]))
 
 
 def gain_at_neighbours(results, family: str) -> dict[str, Estimate]:

@@ -3,13 +3,13 @@ rq2-augmentation, which also stand where nothing has run yet.
 """
 
 import matplotlib.pyplot as plt
-import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
 from mlp_lib.chapters.augmentation.figures import band, if_run
 from mlp_lib.chapters.augmentation.presets import ALL, NONE
 from mlp_lib.plots.style import DASHES, FAMILY_COLOURS, WIDTH, say_not_run
+from mlp_lib.records.behind import with_runs
 from mlp_lib.records.frames import measures_of
 from mlp_lib.stats.intervals import paired_difference, t_interval
 
@@ -50,12 +50,13 @@ def table_of_moves(results, pixels: tuple[int, ...] = (1, 2, 4, 8)) -> pd.DataFr
     rows, found = [], _moved(results)
     for (model, family, name), cell in found.items():
         shifts = cell["translated"].iloc[0]["shifts"]
-        at = {shift: [m["top1"][i] for m in cell["translated"]] for i, shift in enumerate(shifts)}
+        tops = {shift: [m["top1"][i] for m in cell["translated"]] for i, shift in enumerate(shifts)}
+        at = {shift: with_runs(pd.Series(values, cell["seed"], dtype=float), cell) for shift, values in tops.items()}
         other = found.get((model, family, NONE)) if name == ALL else None
         more = paired_difference(kept(cell), kept(cell if other is None else other))
         rows.append(
             {"model": model, "augmentation": name, "as they are, %": t_interval(at[0]).text()}
-            | {f"{p} px": t_interval(np.subtract(at[p], at[0])).text() for p in pixels if p in at}
+            | {f"{p} px": t_interval(at[p] - at[0]).text() for p in pixels if p in at}
             | {f"kept at {shifts[-1]} px, % of the accuracy [95%]": t_interval(kept(cell)).text()}
             | {"more than without [95%]": if_run(more.n if other is not None else 0, more.text())}
         )
@@ -65,13 +66,8 @@ def table_of_moves(results, pixels: tuple[int, ...] = (1, 2, 4, 8)) -> pd.DataFr
 def kept(cell: pd.DataFrame) -> pd.Series:
     """Test top-1 at the farthest shift in percent of that on images as they are, by seed. Points that are lost do not
     compare models that have different numbers of them to lose."""
-    return pd.Series(
-        {
-            row["seed"]: 100 * row["translated"]["top1"][-1] / row["translated"]["top1"][0]
-            for row in cell.to_dict("records")
-        },
-        dtype=float,
-    )
+    shares = [100 * measure["top1"][-1] / measure["top1"][0] for measure in cell["translated"]]
+    return with_runs(pd.Series(shares, cell["seed"], dtype=float), cell)
 
 
 def _moved(results) -> dict[tuple[str, str, str], pd.DataFrame]:

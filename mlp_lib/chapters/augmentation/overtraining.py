@@ -11,7 +11,8 @@ import pandas as pd
 
 from mlp_lib.chapters.augmentation.figures import if_run
 from mlp_lib.chapters.augmentation.presets import ALL, NONE
-from mlp_lib.stats.intervals import Estimate, at_best_of_others, paired_difference, t_interval
+from mlp_lib.records.behind import with_runs, with_those_of
+from mlp_lib.stats.intervals import Estimate, at_best_of_others, difference, paired_difference, t_interval
 
 
 def gains_over_the_best(results) -> dict[tuple[str, str], tuple[Estimate, Estimate, Estimate]]:
@@ -35,7 +36,7 @@ def gains_over_the_best(results) -> dict[tuple[str, str], tuple[Estimate, Estima
 
 def between_over_the_best(results, first: str, second: str) -> Estimate:
     """One family's gain over the best point without augmentation minus another's, paired by seed."""
-    gains = {family: runs["augmented"] - runs["best"] for (_, family), runs in _by_model(results)}
+    gains = {family: difference(runs["augmented"], runs["best"]) for (_, family), runs in _by_model(results)}
     return paired_difference(gains[first], gains[second])
 
 
@@ -46,7 +47,7 @@ def _by_model(results) -> Iterator[tuple[tuple[str, str], pd.DataFrame]]:
         without, full = (_points(cells, name, "val_top1") for name in (NONE, ALL))
         paired = without[without.index.isin(full.index)]
         columns = {"last": _last(paired), "best": at_best_of_others(paired), "augmented": _last(full)}
-        yield key, pd.DataFrame(columns, index=paired.index, dtype=float)
+        yield key, with_those_of(pd.DataFrame(columns, index=paired.index, dtype=float), without, full)
 
 
 def table_over_the_best(results) -> pd.DataFrame:
@@ -71,7 +72,7 @@ def rises(results) -> dict[str, tuple[Estimate, Estimate, Estimate]]:
     found = {}
     for family, cells in results.compared.groupby("family", sort=False):
         points = (_points(cells, name, "val_loss") for name in (NONE, ALL))
-        without, full = ((_last(curve) + at_best_of_others(-curve)).dropna() for curve in points)
+        without, full = (difference(_last(curve), -at_best_of_others(-curve)) for curve in points)
         found[family] = t_interval(without), t_interval(full), paired_difference(without, full)
     return found
 
@@ -84,7 +85,7 @@ def table_of_overfitting(results) -> pd.DataFrame:
         less = risen[family][2]
         for name, rise in zip((NONE, ALL), risen[family], strict=False):
             done = cells[(cells["augmentation"] == name) & (cells["status"] == "ok")]
-            gap = t_interval(done["train_top1"] - done["test_top1"] if len(done) else [])
+            gap = t_interval(with_runs(done["train_top1"] - done["test_top1"], done) if len(done) else [])
             rows.append(
                 {
                     "model": model,
@@ -104,7 +105,7 @@ def _points(cells: pd.DataFrame, name: str, column: str) -> pd.DataFrame:
         row["seed"]: {point["step"]: point[column] for point in row["curve"] if column in point}
         for row in runs.to_dict("records")
     }
-    return pd.DataFrame.from_dict(curves, orient="index", dtype=float).sort_index(axis=1)
+    return with_runs(pd.DataFrame.from_dict(curves, orient="index", dtype=float).sort_index(axis=1), runs)
 
 
 def _last(points: pd.DataFrame) -> pd.Series:

@@ -8,6 +8,7 @@ import pandas as pd
 
 from mlp_lib.chapters.augmentation.figures import gains_by_images, if_run
 from mlp_lib.chapters.augmentation.presets import ALL, NONE
+from mlp_lib.records.behind import with_runs
 from mlp_lib.records.frames import by_seed
 from mlp_lib.stats.intervals import Estimate, paired_difference, t_interval
 
@@ -65,7 +66,7 @@ def table_of_rates(results) -> pd.DataFrame:
                 cell = side[side["lr"] == lr]
                 test, own = by_seed(cell), by_seed(side[side["lr"] == chosen])
                 more, top1 = paired_difference(test, own), t_interval(test)
-                val = t_interval(cell["val_top1"].dropna() if "val_top1" in cell else [])
+                val = t_interval(with_runs(cell["val_top1"], cell).dropna() if "val_top1" in cell else [])
                 rows.append(
                     {
                         "model": model,

@@ -6,7 +6,8 @@ from typing import Any
 import pandas as pd
 
 from mlp_lib.chapters.rule import Rule, Shown
-from mlp_lib.stats.intervals import Estimate, paired_difference
+from mlp_lib.records.behind import with_runs
+from mlp_lib.stats.intervals import Estimate, difference, paired_difference
 
 LOCAL = 1.0  # % of an even spread's radius: a smaller change counts as none (claim 12)
 MORE_DATA = "with augmentation: fewest - most images"
@@ -37,7 +38,7 @@ def localisation(frame: pd.DataFrame, family: str = "B-MLP", column: str = "radi
     def spread(augmentation: str, examples: int) -> pd.Series:
         return _by_seed(rows[(rows["augmentation"] == augmentation) & (rows["train_examples"] == examples)], column)
 
-    shrinks = {name: spread(name, fewest) - spread(name, most) for name in ("none", "all")}
+    shrinks = {name: difference(spread(name, fewest), spread(name, most)) for name in ("none", "all")}
     return {
         MORE_DATA: paired_difference(spread("all", fewest), spread("all", most)),
         WITH_DA: paired_difference(spread("none", most), spread("all", most)),
@@ -48,7 +49,7 @@ def localisation(frame: pd.DataFrame, family: str = "B-MLP", column: str = "radi
 def _by_seed(cell: pd.DataFrame, column: str) -> pd.Series:
     """A statistic of the first layer by seed, in %: of runs that have ended well."""
     cell = cell[(cell["status"] == "ok") & ~cell["seed"].duplicated(keep=False)]
-    return 100 * cell.set_index("seed")[column]
+    return with_runs(100 * cell.set_index("seed")[column], cell)
 
 
 def at_rates(results: Any, family: str = "B-MLP", column: str = "radius") -> dict[tuple[float, float], Estimate]:

@@ -12,7 +12,9 @@ import numpy as np
 import pandas as pd
 
 from mlp_lib.chapters.batch_size.presets import BEYOND, JUDGE, JUDGED
+from mlp_lib.records.behind import with_runs
 from mlp_lib.records.frames import by_seed, measures_of
+from mlp_lib.stats import intervals
 from mlp_lib.stats.intervals import Estimate, at_best_of_others, paired_difference, t_interval
 from mlp_lib.stats.learning_curves import seeds_by_length
 
@@ -113,7 +115,7 @@ def between_sizes(tuned: pd.DataFrame) -> pd.DataFrame:
             own = rows[rows["architecture"] == architecture]
             cells = [own[own["batch_size"] == size] for size in (larger, smaller)]
             accuracies, losses = [by_seed(cell) for cell in cells], [loss_by_seed(cell) for cell in cells]
-            gains[architecture] = (accuracies[0] - accuracies[1]).dropna()
+            gains[architecture] = intervals.difference(*accuracies)
             test, loss = paired_difference(*accuracies), paired_difference(*losses)
             found.append(dict(architecture=architecture, **pair, test=test, loss=loss))
         apart = paired_difference(*(gains[architecture] for architecture in JUDGED))
@@ -124,7 +126,7 @@ def between_sizes(tuned: pd.DataFrame) -> pd.DataFrame:
 def loss_by_seed(runs: pd.DataFrame, column: str = "train_loss") -> pd.Series:
     """A loss, in nats, by seed; a diverged run has none."""
     done = runs[runs["status"] == "ok"]
-    return done.set_index("seed")[column].astype(float) if len(done) else pd.Series(dtype=float)
+    return with_runs(done.set_index("seed")[column].astype(float), done) if len(done) else pd.Series(dtype=float)
 
 
 def probe_accuracy(probes: pd.DataFrame) -> pd.Series:
@@ -141,7 +143,7 @@ def probes_of(row: dict) -> list[dict]:
 def probe_by_seed(probes: pd.DataFrame, batch_size: int) -> pd.Series:
     """The probe's test top-1 by seed, of one upstream batch size."""
     kept = probes[probes["batch_size"] == batch_size]
-    return probe_accuracy(kept).set_axis(kept["seed"]).dropna()
+    return with_runs(probe_accuracy(kept).set_axis(kept["seed"]), kept).dropna()
 
 
 def probe_difference(probes: pd.DataFrame, architecture: str, budget: str, epochs: float | None = None) -> Estimate:

@@ -15,6 +15,7 @@ from mlp_lib.chapters.batch_size.figures import LOOKS, PANELS, batch_axis, draw_
 from mlp_lib.chapters.batch_size.presets import JUDGE, JUDGED
 from mlp_lib.plots import tables
 from mlp_lib.plots.style import DASHES, WIDTH
+from mlp_lib.records.behind import with_runs
 from mlp_lib.records.frames import measures_of
 from mlp_lib.stats.intervals import paired_ratio
 
@@ -82,4 +83,5 @@ def _measured(rows: pd.DataFrame, where: str | tuple[str, str]) -> pd.Series:
     if isinstance(where, str):
         return rows[where] if where in rows else pd.Series(np.nan, rows.index)
     name, field = where
-    return pd.Series([measures_of(row).get(name, {}).get(field) for row in rows.to_dict("records")], rows.index, float)
+    found = [measures_of(row).get(name, {}).get(field) for row in rows.to_dict("records")]
+    return with_runs(pd.Series(found, rows.index, dtype=float), rows)

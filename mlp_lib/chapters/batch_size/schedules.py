@@ -12,6 +12,7 @@ from mlp_lib.chapters.batch_size.presets import COSINE, JUDGE, JUDGED
 from mlp_lib.plots import tables
 from mlp_lib.records.frames import by_seed
 from mlp_lib.records.record import FINISHED
+from mlp_lib.stats import intervals
 from mlp_lib.stats.intervals import paired_difference, t_interval
 
 SCHEDULES = {"constant": "epochs", "cosine": COSINE.budget}  # and the budget under which its cells stand
@@ -55,7 +56,7 @@ def interactions(tuned: pd.DataFrame, quantity: str = "test_top1") -> pd.DataFra
         runs = {schedule: _runs(tuned, architecture, schedule) for schedule in SCHEDULES}
         for larger in sizes:
             gains = {
-                schedule: (_values(own, quantity, larger) - _values(own, quantity, smaller)).dropna()
+                schedule: intervals.difference(_values(own, quantity, larger), _values(own, quantity, smaller))
                 for schedule, own in runs.items()
             }
             both = gains["constant"].index.intersection(gains["cosine"].index)

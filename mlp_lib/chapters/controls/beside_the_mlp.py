@@ -2,6 +2,7 @@
 
 import pandas as pd
 
+from mlp_lib.records.behind import note
 from mlp_lib.stats.intervals import paired_difference, sign, t_interval
 from mlp_lib.stats.learning_curves import (
     BesideMLP,
@@ -109,4 +110,4 @@ def ratio_text(ratio: ComputeRatio) -> str:
     ends = ratio.estimate.interval
     interval = f" [{ends[0]:.3g}, {ends[1]:.3g}]" if ends else ""
     bound = "at least " if ratio.lower_bound else "at most " if ratio.upper_bound else ""
-    return f"{bound}{ratio.estimate.mean:.3g}{interval} n={ratio.estimate.n}"
+    return bound + note(f"{ratio.estimate.mean:.3g}{interval} n={ratio.estimate.n}", ratio.estimate.runs)

@@ -13,6 +13,7 @@ from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
 from mlp_lib.chapters.controls.presets import label_of
 from mlp_lib.plots.style import END, FAMILY_COLOURS, WIDTH, say_not_run, t_bounds
 from mlp_lib.plots.tables import table_of_plan
+from mlp_lib.records.behind import with_runs
 from mlp_lib.records.record import FINISHED
 from mlp_lib.stats.intervals import Estimate, t_interval
 from mlp_lib.stats.learning_curves import error_levels, with_compute
@@ -212,7 +213,7 @@ def noise_of_choice(cells, images: int) -> tuple[float, float]:
 
 
 def _interval(runs: pd.DataFrame, column: str) -> Estimate:
-    return t_interval(runs[column].dropna() if column in runs else [])
+    return t_interval(with_runs(runs[column], runs).dropna() if column in runs else [])
 
 
 def _mean(runs: pd.DataFrame, column: str) -> str:

@@ -10,6 +10,7 @@ from matplotlib.lines import Line2D
 from mlp_lib.chapters.from_scratch.rules import convolution_gap
 from mlp_lib.plots.style import FAMILY_COLOURS, WIDTH, say_not_run
 from mlp_lib.plots.tables import papers_top1
+from mlp_lib.records.behind import with_runs
 from mlp_lib.records.frames import by_seed
 from mlp_lib.records.record import FINISHED
 from mlp_lib.stats.intervals import Estimate, minus, t_interval, unpaired_difference
@@ -104,7 +105,7 @@ def repeated(frames: Sequence[pd.DataFrame], paper: pd.DataFrame) -> dict[tuple[
             own = own[(own["train_examples"] == ALL_IMAGES) & (own["epochs"] == theirs["epochs"])]
             own = own[own["model"] == PAPERS_MODELS.get(theirs["family"])]
         if len(own):
-            found[theirs["family"], theirs["dataset"]] = t_interval(own["test_top1"]), theirs
+            found[theirs["family"], theirs["dataset"]] = t_interval(with_runs(own["test_top1"], own)), theirs
     return found
 
 

@@ -14,6 +14,7 @@ from mlp_lib.chapters.tuning import Choice
 from mlp_lib.errors import UserError
 from mlp_lib.plots.style import FAMILY_COLOURS, WIDTH, say_not_run
 from mlp_lib.records.architectures import family_of
+from mlp_lib.records.behind import note
 from mlp_lib.stats.intervals import Estimate, t_interval
 from mlp_lib.stats.laws.compare import compare_curves
 from mlp_lib.stats.laws.curves import Curve, fit_curve, fit_power, fit_saturating
@@ -103,9 +104,9 @@ def table_of_exponents(points: pd.DataFrame) -> pd.DataFrame:
         rows.append(
             {
                 "family": family,
-                "exponent alpha [95%]": t_interval(both["compute"]["alpha"]).text(2),
-                "the same, a multiply-add as one FLOP": t_interval(both["paper_compute"]["alpha"]).text(2),
-                "limit E_inf, % [95%]": t_interval(100 * both["compute"]["E_inf"]).text(),
+                "exponent alpha [95%]": t_interval(both["compute"]["alpha"]).of_runs(own).text(2),
+                "the same, a multiply-add as one FLOP": t_interval(both["paper_compute"]["alpha"]).of_runs(own).text(2),
+                "limit E_inf, % [95%]": t_interval(100 * both["compute"]["E_inf"]).of_runs(own).text(),
                 "identified": ", ".join(name for name in ("alpha", "E_inf", "b") if known.get(name)) or "none",
                 "R²": f"{law.r2:.3f}" if law else "not fitted",
                 "the paper's exponent": PAPERS_EXPONENTS.get(family, "none"),
@@ -190,12 +191,14 @@ def table_of_joint_laws(points: pd.DataFrame) -> pd.DataFrame:
     and the constants that the data do not identify."""
     rows = []
     for family in families_in(points):
+        own = scaling.of_family(points, family)
         for method, name in (("varpro", "variable projection"), ("huber", "Huber loss of the logarithm")):
-            law, seeds = rules.exponents(scaling.of_family(points, family), method=method)
+            law, seeds = rules.exponents(own, method=method)
             if law is None:
                 continue
             value = {
-                constant: Estimate(law.constants[constant], law.intervals[constant], seeds) for constant in CONSTANTS
+                constant: Estimate(law.constants[constant], law.intervals[constant], seeds).of_runs(own)
+                for constant in CONSTANTS
             }
             unknown = [constant for constant in CONSTANTS if not law.identified[constant]]
             rows.append(
@@ -219,7 +222,7 @@ def _times(value: Estimate, factor: float) -> Estimate:
 def _text(value: Estimate, digits: int = 2) -> str:
     """An estimate whose interval is a bootstrap's: without n, which counts seeds."""
     low, high = value.interval
-    return f"{value.mean:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+    return note(f"{value.mean:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]", value.runs)
 
 
 def one_rate_for_all(choices: Mapping[str, Choice], points: pd.DataFrame, family: str = "B-MLP") -> Figure:
@@ -269,7 +272,8 @@ def table_of_choices(choices: Mapping[str, Choice]) -> pd.DataFrame:
 
 def exponent_of(points: pd.DataFrame, family: str) -> Estimate:
     """The saturating law's exponent of a family's envelopes, one for each seed."""
-    return t_interval(_by_seed(scaling.of_family(points, family), "compute")["alpha"])
+    own = scaling.of_family(points, family)
+    return t_interval(_by_seed(own, "compute")["alpha"]).of_runs(own)
 
 
 def local_slopes(points: pd.DataFrame, family: str) -> pd.DataFrame:

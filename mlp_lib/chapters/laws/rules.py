@@ -51,7 +51,8 @@ def law_holds(frame: pd.DataFrame) -> dict[str, Estimate]:
 
 def _law_holds(points: pd.DataFrame, quantity: str = "error", compute: str = "compute") -> dict[str, Estimate]:
     missed = predictions(points, quantity, compute).dropna()
-    return {SATURATING: t_interval(missed["saturating"]), PURE: t_interval(missed["power"] - missed["saturating"])}
+    found = {SATURATING: missed["saturating"], PURE: missed["power"] - missed["saturating"]}
+    return {name: t_interval(values).of_runs(points) for name, values in found.items()}
 
 
 def exponents(points: pd.DataFrame, quantity: str = "error", params: str = "params", method: str = "varpro"):
@@ -69,9 +70,9 @@ def exponents(points: pd.DataFrame, quantity: str = "error", params: str = "para
     return law, best["seed"].nunique()
 
 
-def difference_of(law, seeds: int) -> Estimate:
+def difference_of(law, seeds: int, points: pd.DataFrame) -> Estimate:
     """alpha of parameters minus beta of examples, with the bootstrap interval; unbounded on both sides where either is
-    not identified, and n = 0 without a law."""
+    not identified, and n = 0 without a law. `points` are those that it was fitted to."""
     if law is None:
         return t_interval([])
     alpha, beta = CONSTANTS.index("alpha"), CONSTANTS.index("beta")
@@ -81,12 +82,13 @@ def difference_of(law, seeds: int) -> Estimate:
     known = law.identified["alpha"] and law.identified["beta"]
     return Estimate(
         law.constants["alpha"] - law.constants["beta"], interval if known else scaling.UNKNOWN, seeds, law.level
-    )
+    ).of_runs(points)
 
 
 def steeper_in_parameters(frame: pd.DataFrame) -> dict[str, Estimate]:
     """The part of claim 6, for the B-MLP."""
-    return {DIFFERENCE: difference_of(*exponents(scaling.of_family(scaling.points_of(frame), JUDGED)))}
+    points = scaling.of_family(scaling.points_of(frame), JUDGED)
+    return {DIFFERENCE: difference_of(*exponents(points), points)}
 
 
 def law_checks(shown: Shown) -> dict[str, Estimate]:
@@ -108,15 +110,19 @@ def exponent_checks(shown: Shown) -> dict[str, Estimate]:
     """Claim 6 under other settings: how far the difference of the exponents lies above the bound."""
     points, other = shown.results.points, shown.at("overnight")
     mlp = scaling.of_family(points, JUDGED)
+    small, even = scaling.of_family(points, "S-MLP"), scaling.at_epoch(mlp, scaling.most_passes(mlp))
     fits = {
-        "S-MLP": exponents(scaling.of_family(points, "S-MLP")),
-        "Huber loss": exponents(mlp, method="huber"),
-        "parameters without embedding and head": exponents(mlp, params="body"),
-        "validation loss instead of error": exponents(mlp, "loss"),
-        "after equal passes instead of the best": exponents(scaling.at_epoch(mlp, scaling.most_passes(mlp))),
-        "overnight": exponents(scaling.of_family(other.points, JUDGED)) if other else (None, 0),
+        "S-MLP": (exponents(small), small),
+        "Huber loss": (exponents(mlp, method="huber"), mlp),
+        "parameters without embedding and head": (exponents(mlp, params="body"), mlp),
+        "validation loss instead of error": (exponents(mlp, "loss"), mlp),
+        "after equal passes instead of the best": (exponents(even), even),
     }
-    found = {name: difference_of(*fit) for name, fit in fits.items()} | {"one axis at a time": one_axis(mlp)}
+    larger = scaling.of_family(other.points, JUDGED) if other else mlp[:0]
+    fits["overnight"] = exponents(larger) if other else (None, 0), larger
+    found = {name: difference_of(*fit, own) for name, (fit, own) in fits.items()} | {
+        "one axis at a time": one_axis(mlp)
+    }
     return {name: minus(part, STEEPER) for name, part in found.items()}
 
 
@@ -135,7 +141,7 @@ def one_axis(points: pd.DataFrame) -> Estimate:
         except UserError:
             continue
         found.append(slopes[0] - slopes[1])
-    return t_interval(found)
+    return t_interval(found).of_runs(best)
 
 
 def _judged(frame: pd.DataFrame) -> pd.DataFrame:

@@ -39,6 +39,7 @@ def permutation_effect(frame: pd.DataFrame) -> dict[str, Estimate]:
 def room(change: Estimate) -> Estimate:
     """How far a change lies inside the margin that counts as nothing: above 0 with its whole interval where the change
     is shown to be nothing, below 0 where it is shown to be something."""
+    change = change._replace(runs=change.runs._replace(of=""))
     if change.interval is None:
         return change._replace(mean=NOTHING - abs(change.mean))
     low, high = change.interval

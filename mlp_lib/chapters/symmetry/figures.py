@@ -12,9 +12,10 @@ from matplotlib.ticker import FixedLocator, FuncFormatter
 from mlp_lib.chapters.symmetry.study import Results
 from mlp_lib.errors import UserError
 from mlp_lib.plots.style import WIDTH, say_not_run, t_bounds
+from mlp_lib.records.behind import with_runs
 from mlp_lib.records.frames import curves
 from mlp_lib.stats.equivalent_examples import Equivalent, equivalent_examples
-from mlp_lib.stats.intervals import t_interval
+from mlp_lib.stats.intervals import Estimate, t_interval
 from mlp_lib.stats.laws.worth import Worth, what_is_a_bias_worth
 
 PRIOR, WITHOUT = "CNN", "B-MLP"
@@ -25,7 +26,7 @@ def points_of(results: Results) -> pd.DataFrame:
     """One row a training and point of its curve: model, family, reach, repeated, seed, seen (images the network has
     been trained on so far, those that came again counted again), error (of validation, in percent) and top1."""
     rows = curves(results.frame[results.frame["status"] == "ok"])
-    columns = ["model", "family", "dataset", "reach", "repeated", "seed", "seen", "error", "top1"]
+    columns = ["model", "family", "dataset", "reach", "repeated", "seed", "seen", "error", "top1", "key"]
     if rows.empty:
         return pd.DataFrame(columns=columns)
     seen = rows["step"].astype(int) * rows["batch_size"].astype(int)
@@ -80,7 +81,13 @@ def error_after_all(points: pd.DataFrame, family: str, reach: float) -> str:
     """Validation error in percent after all new images, of the family's first model, as "55.1 [51.9, 58.3] n=3"."""
     own = points[(points["reach"] == reach) & (points["repeated"] == 0)]
     own = own[own["model"] == first_model(own, family)]
-    return t_interval(own.loc[own["seen"] == own["seen"].max(), "error"]).text()
+    return _at_the_end(own).text()
+
+
+def _at_the_end(points: pd.DataFrame, kept: pd.Series | bool = True) -> Estimate:
+    """Validation error (%) at the last point of these, of those that are kept."""
+    ends = points[(points["seen"] == points["seen"].max()) & kept]
+    return t_interval(with_runs(ends["error"], ends))
 
 
 def _digits(value: float) -> str:
@@ -172,6 +179,9 @@ def effective_examples(points: pd.DataFrame, family: str, size: int) -> tuple[Eq
         return Equivalent(float("nan"), None, 0, 0, 0), 0
     best = {seed: table.drop(index=seed).mean().idxmax() for seed in table.index}
     reached = pd.Series({seed: table.loc[seed, seen] for seed, seen in best.items()})
+    curve, reached = (
+        with_runs(values, own[own["repeated"] == again], by="seed") for values, again in ((curve, 0), (reached, size))
+    )
     return equivalent_examples(curve, reached), int(np.median(list(best.values())))
 
 
@@ -183,9 +193,8 @@ def table_of_repetition(points: pd.DataFrame) -> pd.DataFrame:
     for family in (WITHOUT, PRIOR):
         own = widest[widest["model"] == first_model(widest, family)]
         for size in sorted(own["repeated"].unique()):
-            ends = own[(own["repeated"] == size) & (own["seen"] == own["seen"].max())]
             row = {"family": family, "images": f"{size:,.0f}" if size else "all new"}
-            row["error after all steps % [95%]"] = t_interval(ends["error"]).text()
+            row["error after all steps % [95%]"] = _at_the_end(own, own["repeated"] == size).text()
             if size:
                 found, seen = effective_examples(points, family, size)
                 row |= {"best after": f"{seen / size:.3g} passes", "worth, in new images": found.text()}

@@ -21,6 +21,7 @@ from mlp_lib.chapters.test_time.rules import (
     share_of_errors,
 )
 from mlp_lib.plots.style import DASHES, FAMILY_COLOURS, WIDTH, plain_log_axis, say_not_run, t_bounds
+from mlp_lib.records.behind import with_runs
 from mlp_lib.records.frames import measures_of
 from mlp_lib.stats.intervals import t_interval
 
@@ -78,8 +79,8 @@ def levels(frame: pd.DataFrame) -> Figure:
 
 def plain_top1(frame: pd.DataFrame) -> pd.Series:
     """Test top-1 of the plain image of every measured run, on the images that the measure looks at."""
-    found = (measures_of(row).get(MEASURE) for row in frame.to_dict("records"))
-    return pd.Series([measure["top1_plain"] for measure in found if measure], dtype=float)
+    found = [measures_of(row).get(MEASURE, {}).get("top1_plain") for row in frame.to_dict("records")]
+    return with_runs(pd.Series(found, frame.index, dtype=float), frame).dropna()
 
 
 def by_distance(frame: pd.DataFrame) -> Figure:

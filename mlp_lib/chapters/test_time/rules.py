@@ -7,6 +7,7 @@ from mlp_lib.chapters.rule import Rule, Shown
 from mlp_lib.chapters.test_time.presets import CENTRED, MOVED, SHAPES
 from mlp_lib.datasets.shapes import SETS, sample
 from mlp_lib.measures.right_or_wrong import unpack
+from mlp_lib.records.behind import with_runs
 from mlp_lib.records.frames import measures_of
 from mlp_lib.stats.intervals import Estimate, paired_difference, t_interval
 
@@ -68,7 +69,9 @@ def of_runs(frame: pd.DataFrame, value, dataset: str | None = None, **where) -> 
         rows = rows[rows[column] == wanted]
     if rows.empty or rows["seed"].duplicated().any():
         return pd.Series(dtype=float)
-    return pd.Series([value(row) for row in rows.to_dict("records")], rows["seed"], dtype=float).dropna()
+    return with_runs(
+        pd.Series([value(row) for row in rows.to_dict("records")], rows["seed"], dtype=float), rows
+    ).dropna()
 
 
 def gains(frame: pd.DataFrame, value=gain) -> dict[str, Estimate]:

@@ -13,10 +13,11 @@ from mlp_lib.chapters.transfer.rules import between, judged
 from mlp_lib.chapters.transfer.study import Results
 from mlp_lib.plots import tables
 from mlp_lib.plots.style import FAMILY_COLOURS, WIDTH, plain_log_axis, say_not_run, t_bounds
+from mlp_lib.records.behind import with_runs
 from mlp_lib.records.frames import by_seed, curves, measures_of
 from mlp_lib.records.record import FINISHED
 from mlp_lib.stats.equivalent_examples import Equivalent, equivalent_examples
-from mlp_lib.stats.intervals import Estimate, paired_difference, t_interval
+from mlp_lib.stats.intervals import Estimate, difference, paired_difference, t_interval
 
 # A start is told by colour and by mark: filled after pre-training, hollow from scratch.
 LOOKS = {
@@ -172,9 +173,12 @@ def table_of_gaps(results: Results) -> pd.DataFrame:
         own, judged_rows = frame[frame["model"] == model], frame[frame["model"] == mlp]
         if model == mlp or own["family"].iloc[0] == judged_rows["family"].iloc[0]:
             continue
-        ahead = {start: by_seed(own, start=start) - by_seed(judged_rows, start=start) for start in (LONG, AUGMENTED)}
-        texts = {start: t_interval(difference.dropna()).text() for start, difference in ahead.items()}
-        closed = t_interval((ahead[LONG] - ahead[AUGMENTED]).dropna()).text()
+        ahead = {
+            start: difference(by_seed(own, start=start), by_seed(judged_rows, start=start))
+            for start in (LONG, AUGMENTED)
+        }
+        texts = {start: t_interval(by_how_much).text() for start, by_how_much in ahead.items()}
+        closed = paired_difference(ahead[LONG], ahead[AUGMENTED]).text()
         rows.append({"model": model, **texts, "closed by pre-training": closed})
     return pd.DataFrame(rows) if rows else pd.DataFrame({"model": ["no other family"]})
 
@@ -237,7 +241,7 @@ def probe_difference(results: Results, reader: str = "probe_"):
     own = _whole(results.upstream)
     own = own[own["model"] == _judged_model(results)]
     sides = [own[own["pre_training"] == start] for start in PRE_TRAINED]
-    first, second = (read(side, reader).set_axis(side["seed"]).dropna() for side in sides)
+    first, second = (with_runs(read(side, reader).set_axis(side["seed"]), side).dropna() for side in sides)
     return paired_difference(first, second)
 
 
@@ -295,12 +299,12 @@ def read(upstream: pd.DataFrame, reader: str) -> pd.Series:
         next((m["test_top1"] for name, m in measures_of(row).items() if name.startswith(reader)), float("nan"))
         for row in upstream.to_dict("records")
     ]
-    return pd.Series(values, upstream.index, dtype=float)
+    return with_runs(pd.Series(values, upstream.index, dtype=float), upstream)
 
 
 def _by_images(rows: pd.DataFrame, column: str) -> pd.DataFrame:
     """Test top-1, a row a seed and a column a number of images."""
-    return pd.DataFrame({images: by_seed(own) for images, own in rows.groupby(column)})
+    return with_runs(pd.DataFrame({images: by_seed(own) for images, own in rows.groupby(column)}), rows, by="seed")
 
 
 def _line(axis, table: pd.DataFrame, start: str, label: str = "") -> None:

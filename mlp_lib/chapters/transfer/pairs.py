@@ -15,9 +15,10 @@ from mlp_lib.chapters.transfer.presets import AUGMENTED, LONG, PLAIN
 from mlp_lib.chapters.transfer.rules import FAR, between
 from mlp_lib.chapters.transfer.study import Results
 from mlp_lib.plots.style import FAMILY_COLOURS, WIDTH
+from mlp_lib.records.behind import with_runs
 from mlp_lib.records.frames import by_seed
 from mlp_lib.records.record import FINISHED
-from mlp_lib.stats.intervals import t_interval
+from mlp_lib.stats.intervals import paired_difference, t_interval
 
 Pairs = Mapping[tuple[str, str], Results]
 
@@ -61,11 +62,9 @@ def table(pairs: Pairs) -> pd.DataFrame:
         for model, _, own in _models(results):
             if own.empty:
                 continue
-            features = results.upstream[results.upstream["model"] == model].assign(
-                test_top1=lambda upstream: read(upstream, "probe_")
-            )
-            sides = [features[features["pre_training"] == start] for start in (AUGMENTED, PLAIN)]
-            first, second = (by_seed(side).dropna() for side in sides)
+            probed = results.upstream[results.upstream["model"] == model]
+            sides = [probed[probed["pre_training"] == start] for start in (AUGMENTED, PLAIN)]
+            features = [with_runs(read(side, "probe_").set_axis(side["seed"]), side).dropna() for side in sides]
             rows.append(
                 {
                     "upstream, target": _title(pair),
@@ -74,7 +73,7 @@ def table(pairs: Pairs) -> pd.DataFrame:
                     "fine-tuned": t_interval(by_seed(own, start=AUGMENTED)).text(),
                     "difference": between(own, AUGMENTED, LONG).text(),
                     "without augmentation upstream": between(own, PLAIN, LONG).text(),
-                    "augmentation, by probe": t_interval((first - second).dropna()).text(),
+                    "augmentation, by probe": paired_difference(*features).text(),
                 }
             )
     return pd.DataFrame(rows) if rows else pd.DataFrame({"upstream, target": ["no pair has run"]})
