@@ -51,7 +51,7 @@ def gains(frame: pd.DataFrame, paper: float | None = None) -> Figure:
     for dataset, (label, style) in PLACES.items():
         _band(right, points[points["dataset"] == dataset], "gain", FAMILY_COLOURS["B-MLP"], label, style)
     if paper is not None and left.lines:
-        left.plot([100], [paper], marker="D", color=FAMILY_COLOURS["B-MLP"], mfc="white", ls="")
+        left.plot([100], [paper], marker="D", color=FAMILY_COLOURS["B-MLP"], mfc="white", ls="", label="_the paper")
         left.annotate("the paper", (100, paper), (0, -12), textcoords="offset points", ha="center", fontsize=8)
     _finish((left, right), "gain over the plain image (points)", ("Photographs", "B-MLP on drawn shapes"), ends=True)
     for axis in (left, right):
