@@ -345,7 +345,7 @@ def _(box, patch):
 # --- paths
 
 
-@case("`~` in quotes, as in --out='~/runs'")
+@case("`~` in quotes, as in `--out='~/runs'`")
 def _(box, patch):
     patch.setenv("HOME", str(box))
     assert Store("~/runs").folder == box / "runs"
@@ -361,7 +361,7 @@ def _(box, patch):
     Store("$HOME/runs")
 
 
-@case("An empty --out")
+@case("An empty `--out`")
 def _(box, patch):
     Store("")
 
@@ -393,12 +393,12 @@ def _(box, patch):
     assert machine.usable_cores() == processes_for(9, True) == 1
 
 
-@case("--threads 100000")
+@case("`--threads 100000`")
 def _(box, patch):
     machine.check_count(100_000, "threads")
 
 
-@case("--pad 20000")
+@case("`--pad 20000`")
 def _(box, patch):
     make_run(model="B-1/Wi-8", dataset="digits", epochs=1, augment="pad", pad=20_000)
 
