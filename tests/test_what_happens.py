@@ -501,7 +501,7 @@ def _(box, patch):
 # --- paths
 
 
-@case("`~` in quotes, as in --out='~/runs'")
+@case("`~` in quotes, as in `--out='~/runs'`")
 def _(box, patch):
     patch.setenv("HOME", str(box))
     assert Store("~/runs").folder == box / "runs"
@@ -517,7 +517,7 @@ def _(box, patch):
     Store("$HOME/runs")
 
 
-@case("An empty --out")
+@case("An empty `--out`")
 def _(box, patch):
     for arguments in (["claims", "--out", ""], ["merge", ""], ["laws", "--csv", ""], ["bench", "--out", ""]):
         with pytest.raises(UserError, match=" is empty; name a folder or a file"):
@@ -552,7 +552,7 @@ def _(box, patch):
     assert machine.usable_cores() == processes_for(9, True) == 1
 
 
-@case("--threads 100000, or How(threads=100000) in Python")
+@case("`--threads 100000`, or `How(threads=100000)` in Python")
 def _(box, patch):
     run = make_run(model="B-1/Wi-8", dataset="digits", epochs=1)
     for field in ("threads", "accumulate", "together"):
@@ -564,7 +564,7 @@ def _(box, patch):
     ensure([run], store=Store(), how=HOW._replace(threads=100_000), progress=False)
 
 
-@case("--pad 20000")
+@case("`--pad 20000`")
 def _(box, patch):
     make_run(model="B-1/Wi-8", dataset="digits", epochs=1, augment="pad", pad=20_000)
 

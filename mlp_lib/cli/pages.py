@@ -24,8 +24,8 @@ def book(
 
 @app.command()
 def pdf(
-    html: Annotated[Path, typer.Option(help="the built book")] = Path("_build/html"),
-    out: Annotated[Path, typer.Option(help="file to write")] = Path("_build/book.pdf"),
+    html: Annotated[str, typer.Option(metavar="PATH", help="the built book")] = "_build/html",
+    out: Annotated[str, typer.Option(metavar="PATH", help="file to write")] = "_build/book.pdf",
 ) -> None:
     """Print the built book into one PDF, by Chromium."""
     from mlp_lib.book.pdf import write

@@ -52,7 +52,7 @@ def training_length(curves: pd.DataFrame, column: str, label: str, reference: fl
     axes[0].set_ylabel(label)
     handles = {text: h for axis in axes for h, text in zip(*axis.get_legend_handles_labels(), strict=True)}
     if handles:
-        axes[0].legend(handles.values(), handles.keys(), loc="best")
+        figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=4, fontsize=8)
     plt.close(figure)  # shown once, by the cell that names it
     return figure
 

@@ -4,6 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter
 
 from mlp_lib.errors import UserError
 from mlp_lib.stats.laws.curves import Curve
@@ -148,9 +149,9 @@ def isoflop_bias_figure(bias: pd.DataFrame) -> Figure:
     own = still[still["method"] == "varpro"].groupby("width")["params_ratio"].median()
     left.plot(own.index, own, color=BLUE, marker="s", ms=4, label="variable projection")
     left.set(
-        xscale="log", yscale="log", xlabel="w: sizes from centre / w to centre x w", ylabel="found / true best params"
+        xscale="log", yscale="log", xlabel="w: sizes from centre / w to centre × w", ylabel="found / true best size"
     )
-    left.set_title("Without noise: best size", fontsize="medium")
+    left.set_title("Best size, found over true", fontsize="medium")
     middle = shifts[np.abs(np.log(shifts)).argmin()]
     drifts = np.sort(bias["drift"].unique())
     for drift, style in zip(drifts, ["-", "--", ":", "-."] * len(drifts), strict=False):
@@ -166,13 +167,16 @@ def isoflop_bias_figure(bias: pd.DataFrame) -> Figure:
         )
     own = bias[(bias["shift"] == middle) & (bias["method"] == "varpro")].groupby("width")["exponent_error"].median()
     right.plot(own.index, own, color=BLUE, marker="s", ms=4, label="variable projection")
-    right.set(xscale="log", xlabel="w: sizes from centre / w to centre x w", ylabel="exponent of params: found - true")
-    right.set_title("Without noise: exponent", fontsize="medium")
+    right.set(xscale="log", xlabel="w: sizes from centre / w to centre × w", ylabel="found − true exponent")
+    right.set_title("Exponent, found minus true", fontsize="medium")
     widths = np.sort(bias["width"].unique())
     for axis in (left, right):
         axis.set_xticks(widths, [f"{width:g}" for width in widths])
         axis.minorticks_off()
         axis.legend(fontsize="x-small")
+    left.yaxis.set_major_locator(FixedLocator([0.25, 0.5, 0.7, 1, 1.5, 2, 3, 4]))
+    left.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    plt.close(figure)
     return figure
 
 

@@ -81,6 +81,38 @@ def t_bounds(values: pd.Series) -> tuple[float, float]:
     return estimate.interval or (estimate.mean, estimate.mean)
 
 
+def label_ends(axis, size: float = 8) -> None:
+    """Write each line's label at its right end, in its colour, in the place of a legend; labels are kept apart.
+
+    Call it when the axis has its limits, scales and size. Lines whose label begins with an underscore get none.
+    """
+    to_axes = axis.transAxes.inverted()
+    ends = []
+    for line in axis.get_lines():
+        seen = to_axes.transform(axis.transData.transform(line.get_xydata()))
+        seen = seen[np.isfinite(seen).all(1)]
+        if len(seen) and not line.get_label().startswith("_"):
+            ends.append((seen[seen[:, 0].argmax(), 1], line))
+    ends.sort(key=lambda end: end[0])
+    figure = axis.get_figure()
+    line_height = 1.3 * size / (72 * 0.8 * figure.get_figheight() * axis.get_position().height)
+    heights: list[float] = []
+    for height, _ in ends:
+        heights.append(max(height, heights[-1] + line_height) if heights else height)
+    if heights:  # what was pushed up to make room is taken down again, about half of it
+        heights = list(np.array(heights) - np.mean([new - old for new, (old, _) in zip(heights, ends, strict=True)]))
+    for height, (_, line) in zip(heights, ends, strict=True):
+        axis.text(
+            1.02,
+            height,
+            line.get_label(),
+            transform=axis.transAxes,
+            color=line.get_color(),
+            fontsize=size,
+            va="center",
+        )
+
+
 def image_grid(images: np.ndarray, labels: Sequence[str], columns: int = 8) -> Figure:
     """A sheet of (N, C, H, W) uint8 images with their labels."""
     rows = -(-len(images) // columns)

@@ -244,11 +244,11 @@ def test_gains_are_drawn_by_family_and_by_place_with_the_papers_number():
     frame = study.collect(study.STUDY.resolve("laptop"), Fake()).frame
     left, right = figures.gains(frame, 1.3).axes
     lines = {line.get_label(): line for line in left.lines}
-    assert {"S-MLP", "B-MLP", "CNN", "paper, B-MLP"} <= {*lines}
+    assert {"S-MLP", "B-MLP", "CNN", "_the paper"} <= {*lines}
     expected = [2.2 * k / 6 for k in range(1, 7)]  # five seeds, 2.0 to 2.4 at all views, in equal steps
     assert lines["B-MLP"].get_xdata().tolist() == VIEWS
     assert lines["B-MLP"].get_ydata().tolist() == pytest.approx(expected)
-    assert [*lines["paper, B-MLP"].get_xdata(), *lines["paper, B-MLP"].get_ydata()] == [100, 1.3]
+    assert [*lines["_the paper"].get_xdata(), *lines["_the paper"].get_ydata()] == [100, 1.3]
     places = {line.get_label(): line.get_ydata()[-1] for line in right.lines}
     assert places["in the middle"] == pytest.approx(2.2) and places["anywhere"] == pytest.approx(5.2)
 

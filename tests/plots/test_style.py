@@ -2,8 +2,9 @@
 
 import subprocess
 import sys
-from itertools import combinations
+from itertools import combinations, pairwise
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -86,3 +87,17 @@ def test_figures_on_a_page_are_vector_graphics_and_the_same_each_time():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert style.FORMAT == "svg"
+
+
+def test_names_at_the_ends_of_lines_keep_the_order_and_the_colour_of_the_lines_and_do_not_touch():
+    figure, axis = plt.subplots(figsize=(7, 3))
+    for height, name in ((1.0, "low"), (1.001, "middle"), (1.002, "high"), (5.0, "far above")):
+        axis.plot([1, 2, 3], [0.0, 2.0, height], label=name, color="#123456")
+    axis.plot([1, 3], [2, 2], label="_nothing")
+    style.label_ends(axis)
+    figure.canvas.draw()
+    boxes = {text.get_text(): text.get_window_extent() for text in axis.texts}
+    assert [*boxes] == ["low", "middle", "high", "far above"] and axis.texts[0].get_color() == "#123456"
+    assert all(below.y1 <= above.y0 for below, above in pairwise(boxes.values()))
+    assert all(box.x0 >= axis.get_window_extent().x1 for box in boxes.values())
+    plt.close(figure)

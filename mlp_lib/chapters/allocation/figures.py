@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from mlp_lib.chapters import scaling
 from mlp_lib.chapters.allocation import rules
 from mlp_lib.errors import UserError
-from mlp_lib.plots.style import FAMILY_COLOURS, WIDTH, say_not_run
+from mlp_lib.plots.style import FAMILY_COLOURS, WIDTH, label_ends, say_not_run
 from mlp_lib.records.behind import note
 from mlp_lib.stats.intervals import Estimate
 from mlp_lib.stats.laws.allocate import Exponents, Recommendation, recommend
@@ -77,11 +77,17 @@ def table_of_sensitivity(points: pd.DataFrame) -> pd.DataFrame:
         rows.append(
             {
                 "setting": name,
-                "a, of parameters [95%]": _span(found.params, found.params_interval) if found else "too few cells",
+                "a, of parameters [95%]": _exponent_or_none(found),
                 "note": found.note if found else "",
             }
         )
     return pd.DataFrame(rows)
+
+
+def _exponent_or_none(found: Exponents | None) -> str:
+    if found is None:
+        return "too few cells"
+    return _span(found.params, found.params_interval) if np.isfinite(found.params) else "none"
 
 
 def consistent_exponents(alpha: float, beta: float) -> tuple[float, float]:
@@ -91,8 +97,8 @@ def consistent_exponents(alpha: float, beta: float) -> tuple[float, float]:
 
 def isoflop_curves(points: pd.DataFrame, family: str = rules.JUDGED) -> Figure:
     """Error over parameters at equal compute, a colour a budget: dots are model sizes, a star a minimum inside of them.
-    Beside it the optimal parameters over compute by isoFLOP and by the joint law, and the two lines of the literature.
-    """
+    Beside it the optimal parameters over compute by isoFLOP and by the joint law, the two lines of the literature, and
+    the sizes that were trained: what lies outside of them is extrapolated."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(WIDTH, 3.6))
     runs = rules.runs_of(scaling.of_family(points, family))
     try:
@@ -108,18 +114,21 @@ def isoflop_curves(points: pd.DataFrame, family: str = rules.JUDGED) -> Figure:
     per = float(np.mean(runs["compute"] / (runs["params"] * runs["examples"])))
     best = [recommend(law, budget, per).params for budget in budgets] if min(law.constants[c] for c in "AB") > 0 else []
     good = found.minima[found.minima["rejected"] == ""]
-    right.scatter(good["budget"], good["params"], marker="*", s=70, color="#CC3311", label="isoFLOP minima", zorder=3)
+    if len(good):
+        stars = dict(marker="*", s=70, color="#CC3311", zorder=3)
+        right.scatter(good["budget"], good["params"], label="isoFLOP minima", **stars)
     if best:
         right.plot(budgets, best, color="black", label="joint law")
     middle = np.exp(np.log(budgets).mean())
     anchor = recommend(law, middle, per).params if best else np.exp(np.log(runs["params"]).mean())
     for slope, text, style in ((0.35, "slope 0.35, the paper", "--"), (0.5, "slope 0.5, transformers", ":")):
         right.plot(budgets, anchor * (budgets / middle) ** slope, color="#777777", ls=style, label=text)
-    for size in np.unique(runs["params"]):
-        right.axhline(size, color="#e5e5e5", lw=0.8, zorder=0)
-    right.set(xscale="log", yscale="log", xlabel="training compute, FLOPs", ylabel="best number of parameters")
-    right.set_title(f"{family}: best size by compute")
-    right.legend(fontsize=7.5)
+    right.axhspan(runs["params"].min(), runs["params"].max(), color="#eeeeee", zorder=0)
+    middle_size = np.exp(np.log([runs["params"].min(), runs["params"].max()]).mean())
+    right.text(middle, middle_size, "sizes that were trained", ha="center", va="center", fontsize=8, color="#555555")
+    right.set(xscale="log", yscale="log", xlabel="training compute (FLOPs)", ylabel="best number of parameters")
+    right.set_title(f"{family}: best size by compute", fontsize=10)
+    right.legend(fontsize=7.5, loc="lower right")
     plt.close(figure)
     return figure
 
@@ -136,12 +145,16 @@ def _minima(axis, runs: pd.DataFrame, found: Isoflop) -> None:
                 xs.append(size)
                 logs = np.interp(np.log(row["budget"]), np.log(line["compute"]), np.log(line["loss"]))
                 ys.append(100 * np.exp(logs))
-        axis.plot(xs, ys, color=colour, marker="o", ms=3, lw=1.2, label=f"{row['budget']:.0e}")
+        axis.plot(xs, ys, color=colour, marker="o", ms=3, lw=1.2)
+        if xs:
+            text = f"{row['budget']:.0e}".replace("e+", "e")
+            axis.annotate(text, (xs[-1], ys[-1]), (4, 0), textcoords="offset points", va="center", fontsize=7)
         if row["rejected"] == "":
             axis.plot(row["params"], 100 * row["loss"], marker="*", ms=11, color=colour, mec="black", ls="")
-    axis.set(xscale="log", xlabel="parameters", ylabel="validation error, %")
-    axis.set_title("Error at equal compute")
-    axis.legend(fontsize=7, title="FLOPs", title_fontsize=7)
+    sizes = cells["params"]
+    axis.set(xscale="log", xlabel="parameters", ylabel="validation error (%)")
+    axis.set_xlim(0.7 * sizes.min(), 2.5 * sizes.max())
+    axis.set_title("Error at equal compute (FLOPs at the lines)", fontsize=10)
 
 
 def price_in_examples(points: pd.DataFrame, without: str = "B-MLP", prior: str = PRIOR) -> Worth | None:
@@ -220,19 +233,20 @@ def price_of_a_prior(prices: dict[tuple[str, str], Worth | None]) -> Figure:
                 continue
             there = True
             colour = FAMILY_COLOURS[family]
-            axis.plot(100 * found.errors, found.ratio, color=colour, marker="o", ms=3, label=f"{family} / {PRIOR}")
+            axis.plot(100 * found.errors, found.ratio, color=colour, marker="o", ms=3, label=family)
             axis.fill_between(100 * found.errors, found.low, found.high, color=colour, alpha=0.2, lw=0)
         axis.axhline(1, color="#777777", lw=1)
-        axis.set(xlabel="validation error that both reach, %")
-        axis.set_title(f"Times the {name}")
+        axis.set(xlabel="validation error that both reach (%)")
+        axis.set_title(f"{name.capitalize()}, times the {PRIOR}'s", fontsize=10)
         if there:
             axis.set_yscale("log")
             axis.yaxis.set_major_formatter(plt.FuncFormatter(lambda value, _: f"{value:g}×"))
-            axis.legend(fontsize=8)
             axis.invert_xaxis()
         else:
             say_not_run(axis)
-    axes[0].set_ylabel("an MLP needs, for one of the CNN's")
+    for axis in axes:
+        label_ends(axis)  # when both have the limits that they share
+    axes[0].set_ylabel(f"MLP over {PRIOR}")
     plt.close(figure)
     return figure
 

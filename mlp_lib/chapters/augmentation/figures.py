@@ -146,7 +146,7 @@ def table_of_gains_by_images(results) -> pd.DataFrame:
             {
                 "model": model,
                 "images": f"{images:,}",
-                "times each is seen": f"{times_seen(results, images):,.3g}",
+                "times each is seen": f"{float(f'{times_seen(results, images):.3g}'):,g}",
                 "gain of all, points of test top-1 [95%]": gain.text(),
                 "train top-1 % without": short(learnt[NONE]),
                 "with": short(learnt[ALL]),

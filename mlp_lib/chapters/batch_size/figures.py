@@ -16,7 +16,7 @@ from mlp_lib.chapters.batch_size.choices import BUDGETS, NAMES
 from mlp_lib.chapters.batch_size.comparisons import judged_rows
 from mlp_lib.chapters.batch_size.presets import BEYOND, CNN, JUDGE, JUDGED, MLP, PLAIN_CNN, VIT, Cell
 from mlp_lib.chapters.claims import Verdict
-from mlp_lib.plots.style import DASHES, FAMILY_COLOURS, WIDTH, say_not_run
+from mlp_lib.plots.style import DASHES, FAMILY_COLOURS, WIDTH, label_ends, say_not_run
 from mlp_lib.records.frames import by_seed
 from mlp_lib.stats.intervals import sign, t_interval
 from mlp_lib.stats.learning_curves import seeds_by_length
@@ -140,7 +140,7 @@ def error_by_length(tuned: pd.DataFrame) -> Figure:
         axis.set_title(architecture)
         batch_axis(axis, tuned["batch_size"])
     axes[0].set_ylabel("validation error (%)")
-    small_legend(axes[0])
+    label_ends(axes[-1])
     plt.close(figure)
     return figure
 

@@ -160,7 +160,7 @@ def table_of_rates(cells: Iterable[Cell]) -> pd.DataFrame:
                 "architecture": architecture,
                 "batch: chosen lr": ", ".join(f"{size:,}: {lr:.2g}" for size, lr in zip(sizes, lrs, strict=True)),
                 "exponent [95%]": exponent(sizes, lrs).text(2) if len(sizes) > 2 else "",
-                "lr × steps, smallest and largest": " and ".join(f"{value:.2g}" for value in reach),
+                "lr × steps, smallest and largest": " and ".join(f"{float(f'{value:.2g}'):,g}" for value in reach),
             }
         )
     return pd.DataFrame(rows) if rows else pd.DataFrame({"exponent [95%]": ["not run"]})

@@ -20,7 +20,7 @@ from mlp_lib.chapters.inference.rules import (
     nearest_mlp,
     throughput_ratio,
 )
-from mlp_lib.plots.style import FAMILY_COLOURS, WIDTH, say_not_run, t_bounds
+from mlp_lib.plots.style import FAMILY_COLOURS, WIDTH, label_ends, say_not_run, t_bounds
 from mlp_lib.records.architectures import MLPS
 from mlp_lib.stats.intervals import Estimate, paired_ratio, t_interval
 
@@ -163,15 +163,15 @@ def throughput(one: Measurement | None, frame: pd.DataFrame) -> Figure:
         xscale="log",
         yscale="log",
         ylim=(low / 2, None),
-        xlabel="images a batch",
-        ylabel="images per second",
-        title="Images per second by batch size",
+        xlabel="images a batch (logarithmic)",
+        ylabel="images per second (logarithmic)",
     )
+    axis.set_title("Images per second by batch size", fontsize=10)
     for which in (axis.xaxis, axis.yaxis):
         which.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
     axis.set_xticks(sorted(set(frame["batch_size"])))
     axis.minorticks_off()
-    axis.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    label_ends(axis)
     plt.close(figure)
     return figure
 

@@ -71,8 +71,8 @@ def error_against_compute(points: pd.DataFrame, family: str) -> Figure:
         places = np.geomspace(edge["compute"].min(), edge["compute"].max(), 200)
         axis.plot(places, 100 * law.predict(places), color="#CC3311", lw=2.2, label="saturating law")
         axis.fill_between(places, *(100 * end for end in law.band(places)), color="#CC3311", alpha=0.2, lw=0)
-    axis.set(xscale="log", yscale="log", xlabel="training compute, FLOPs", ylabel="validation error, %")
-    axis.set_title(f"{family}: error against compute, and the envelope's law")
+    axis.set(xscale="log", yscale="log", xlabel="training compute (FLOPs)", ylabel="validation error (%)")
+    axis.set_title(f"{family}: error against compute, and the envelope's law", fontsize=10)
     axis.yaxis.set_major_formatter(plt.FuncFormatter(lambda value, _: f"{value:g}"))
     axis.yaxis.set_minor_formatter(plt.FuncFormatter(lambda value, _: f"{value:g}" if value % 10 == 0 else ""))
     axis.legend(fontsize=7.5, ncols=2, loc="lower left")
@@ -143,6 +143,7 @@ def along_each_axis(points: pd.DataFrame) -> Figure:
     at the best epoch, with 95% t-intervals, and the slope of a straight line."""
     figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 3.4), sharey=True)
     best = scaling.at_best_epoch(points)
+    drawn = []
     for axis, column, other, label in (
         (axes[0], "params", "examples", "parameters"),
         (axes[1], "examples", "params", "training images"),
@@ -153,6 +154,7 @@ def along_each_axis(points: pd.DataFrame) -> Figure:
             cells = side.groupby(column)["error"]
             mean = 100 * cells.mean()
             bounds = np.array([_bounds(100 * errors) for _, errors in cells]).T
+            drawn += [*mean, *bounds.ravel()]
             slope = _slope(side[column], side["error"])
             text = f"{family}, slope {slope:.2f}" if slope is not None else family
             axis.errorbar(
@@ -166,10 +168,12 @@ def along_each_axis(points: pd.DataFrame) -> Figure:
                 label=text,
             )
         axis.set(xscale="log", yscale="log", xlabel=label)
-        axis.set_title(f"At the {'most images' if other == 'examples' else 'largest model'}")
+        axis.set_title(f"At the {'most images' if other == 'examples' else 'largest model'}", fontsize=10)
         axis.legend(fontsize=8)
         axis.yaxis.set_minor_formatter(plt.FuncFormatter(lambda value, _: f"{value:g}" if value % 10 == 0 else ""))
-    axes[0].set_ylabel("validation error, %")
+    if drawn:  # 0.8 leaves room for the legends
+        axes[0].set_ylim(0.8 * min(drawn), 1.08 * max(drawn))
+    axes[0].set_ylabel("validation error (%)")
     plt.close(figure)
     return figure
 
@@ -245,9 +249,12 @@ def one_rate_for_all(choices: Mapping[str, Choice], points: pd.DataFrame, family
             axis.plot(params[models], line, color=colour, marker="o", ms=3, lw=1.2, ls="--", label=f"all at {lr:.2g}")
     best = [errors.loc[own[model].lr, model] for model in models]
     axis.plot(params[models], best, color="black", marker="s", ms=5, lw=2, label="each at its own best")
-    axis.set(xscale="log", yscale="log", xlabel="parameters", ylabel="validation error, %")
+    axis.set(xscale="log", yscale="log", xlabel="parameters (logarithmic)", ylabel="validation error (%)")
+    axis.set_xticks(params[models], [f"{model}\n{params[model] / 1e6:.2g} million" for model in models])
+    axis.xaxis.set_minor_locator(plt.NullLocator())
+    axis.yaxis.set_major_formatter(plt.FuncFormatter(lambda value, _: f"{value:g}"))
     axis.yaxis.set_minor_formatter(plt.FuncFormatter(lambda value, _: f"{value:g}"))
-    axis.set_title(f"{family}: one learning rate for all widths, or one for each")
+    axis.set_title(f"{family}: one learning rate for all widths, or one for each", fontsize=10)
     axis.legend(fontsize=8, title="learning rate", title_fontsize=8)
     plt.close(figure)
     return figure

@@ -11,7 +11,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter
 
 from mlp_lib.chapters.symmetry.study import Results
 from mlp_lib.errors import UserError
-from mlp_lib.plots.style import WIDTH, say_not_run, t_bounds
+from mlp_lib.plots.style import DASHES, WIDTH, label_ends, say_not_run, t_bounds
 from mlp_lib.records.behind import with_runs
 from mlp_lib.records.frames import curves
 from mlp_lib.stats.equivalent_examples import Equivalent, equivalent_examples
@@ -19,7 +19,12 @@ from mlp_lib.stats.intervals import Estimate, t_interval
 from mlp_lib.stats.laws.worth import Worth, what_is_a_bias_worth
 
 PRIOR, WITHOUT = "CNN", "B-MLP"
-REACH_COLOURS = ("#B8860B", "#1B3A8A", "#C4302B", "#2AA198")  # a colour a range of positions, from the least
+REACH_COLOURS = (
+    "#E08214",
+    "#8073AC",
+    "#2D004B",
+    "#737373",
+)  # a colour a range of positions, from the least: no family's
 
 
 def points_of(results: Results) -> pd.DataFrame:
@@ -72,7 +77,8 @@ def _price_text(points: pd.DataFrame, reach: float, level: float) -> str:
     except UserError:
         return "not run"
     if not np.isfinite(found.ratio[0]):
-        return found.edge[0].replace("a:", WITHOUT).replace("b:", PRIOR)
+        said = found.edge[0].replace("a:", WITHOUT).replace("b:", PRIOR)
+        return said.replace("below its errors", "never that low").replace("above its errors", "starts lower")
     ends = f" [{_digits(found.low[0])}, {_digits(found.high[0])}]" if np.isfinite(found.low[0]) else ""
     return f"{_digits(found.ratio[0])}{ends}"
 
@@ -103,25 +109,29 @@ def price_of_a_prior(points: pd.DataFrame) -> Figure:
         for family, dashes in ((WITHOUT, "-"), (PRIOR, "--")):
             own = fresh[(fresh["reach"] == reach) & (fresh["model"] == first_model(fresh, family))]
             mean = own.groupby("seen")["error"].mean()
-            left.plot(mean.index, mean, color=colour, ls=dashes, label=f"{family}, {_moves(reach)}")
+            left.plot(mean.index, mean, color=colour, ls=dashes)
         found = price(points, reach)
         if found is not None:
-            right.plot(found.errors, found.ratio, color=colour, label=_moves(reach))
+            right.plot(found.errors, found.ratio, color=colour, label=f"up to {reach:g}" if reach else "in the middle")
             right.fill_between(found.errors, found.low, found.high, color=colour, alpha=0.15, lw=0)
     left.set(xscale="log", yscale="log", xlabel="images, each seen once", ylabel="validation error (%)")
-    left.set_title("Error falls with new images", fontsize=10)
-    right.set(yscale="log", xlabel="validation error that both reach (%)", ylabel="images, B-MLP over CNN")
-    right.set_title("What the convolution is worth", fontsize=10)
+    left.set_title("Error against new images", fontsize=10)
+    for family, dashes in ((WITHOUT, "-"), (PRIOR, "--")):
+        left.plot([], [], color="#555555", ls=dashes, label=family)
+    right.set(yscale="log", xlabel="validation error that both reach (%)", ylabel="B-MLP over CNN")
+    right.set_title("Images of the B-MLP, times the CNN's", fontsize=10)
     right.axhline(1, color="#777777", lw=1, ls=":")
-    for axis in (left, right):
-        if axis.get_legend_handles_labels()[0]:
-            axis.legend(fontsize=7)
-        else:
-            say_not_run(axis)
     right.invert_xaxis()
     right.yaxis.set_major_locator(FixedLocator([0.5, 1, 2, 3, 5, 10, 20, 50, 100]))
     right.yaxis.set_minor_locator(FixedLocator([]))
     right.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}×"))
+    left.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    if len(fresh):
+        left.legend(fontsize=8, handlelength=DASHES)
+        label_ends(right)
+    else:
+        say_not_run(left)
+        say_not_run(right)
     plt.close(figure)
     return figure
 
@@ -157,7 +167,7 @@ def repetition(points: pd.DataFrame) -> Figure:
             axis.plot(band.index, band["mean"], color=colour, label=f"{size:,.0f} images" if size else "all new")
             low, high = zip(*band["t_bounds"], strict=True)
             axis.fill_between(band.index, low, high, color=colour, alpha=0.12, lw=0)
-        axis.set_title(f"{family}: images that come again", fontsize=10)
+        axis.set_title(f"{family}: error against images seen", fontsize=10)
         axis.set(xscale="log", xlabel="images seen, repeats counted")
         if axis.lines:
             axis.legend(fontsize=8)

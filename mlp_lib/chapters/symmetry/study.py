@@ -168,9 +168,8 @@ STUDY = Study(
     ),
     collect=collect,
     first_screen={
-        "symmetry-images": _choices_on(),  # what the study sets, not what it finds
         "symmetry-level": _choices_on(0, -1),
         "symmetry-still": _choices_on(0),
-        **{f"symmetry-{name}": _choices_on(-1) for name in ("moved", "end-mlp", "end-cnn")},
+        "symmetry-moved": _choices_on(-1),
     },
 )

@@ -20,7 +20,7 @@ from mlp_lib.chapters.test_time.rules import (
     of_runs,
     share_of_errors,
 )
-from mlp_lib.plots.style import DASHES, FAMILY_COLOURS, WIDTH, plain_log_axis, say_not_run, t_bounds
+from mlp_lib.plots.style import DASHES, FAMILY_COLOURS, WIDTH, label_ends, plain_log_axis, say_not_run, t_bounds
 from mlp_lib.records.behind import with_runs
 from mlp_lib.records.frames import measures_of
 from mlp_lib.stats.intervals import t_interval
@@ -52,8 +52,9 @@ def gains(frame: pd.DataFrame, paper: float | None = None) -> Figure:
     for dataset, (label, style) in PLACES.items():
         _band(right, points[points["dataset"] == dataset], "gain", FAMILY_COLOURS["B-MLP"], label, style)
     if paper is not None and left.lines:
-        left.plot([100], [paper], marker="D", color=FAMILY_COLOURS["B-MLP"], mfc="white", ls="", label="paper, B-MLP")
-    _finish((left, right), "gain over the plain image (points)", ("photographs", "B-MLP on shapes"))
+        left.plot([100], [paper], marker="D", color=FAMILY_COLOURS["B-MLP"], mfc="white", ls="", label="_the paper")
+        left.annotate("the paper", (100, paper), (0, -12), textcoords="offset points", ha="center", fontsize=8)
+    _finish((left, right), "gain over the plain image (points)", ("Photographs", "B-MLP on drawn shapes"), ends=True)
     for axis in (left, right):
         if axis.lines:
             axis.axhline(0, color="#777777", lw=1, ls=":")
@@ -73,7 +74,7 @@ def levels(frame: pd.DataFrame) -> Figure:
             _band(axis, by_views(own), "top1", FAMILY_COLOURS[family], how, style)
             if len(plain := plain_top1(own)):
                 axis.axhline(plain.mean(), color="#777777", lw=1, ls=style)
-    _finish(tuple(axes.flat), "test top-1 (%)", families or ("photographs",))
+    _finish(tuple(axes.flat), "test top-1 (%)", families or ("Photographs",))
     return figure
 
 
@@ -180,7 +181,8 @@ def _band(axis: Axes, rows: pd.DataFrame, column: str, colour: str, label: str, 
     axis.fill_between(mean.index, [b[0] for b in bounds], [b[1] for b in bounds], color=colour, alpha=0.15, lw=0)
 
 
-def _finish(axes: Sequence[Axes], ylabel: str, titles: Sequence[str]) -> None:
+def _finish(axes: Sequence[Axes], ylabel: str, titles: Sequence[str], ends: bool = False) -> None:
+    """Titles, ticks at the numbers of views, and a legend or, with `ends`, a name at the end of each line."""
     for axis, title in zip(axes, titles, strict=True):
         axis.set_title(title, fontsize=10)
         if not axis.lines:
@@ -191,6 +193,9 @@ def _finish(axes: Sequence[Axes], ylabel: str, titles: Sequence[str]) -> None:
         axis.set_xticks(numbers, [f"{number:g}" for number in numbers])
         axis.set_xticks([], minor=True)
         axis.set_xlabel("random views averaged")
-        axis.legend(fontsize=8, handlelength=DASHES)
+        if ends:
+            label_ends(axis)
+        else:
+            axis.legend(fontsize=8, handlelength=DASHES)
     axes[0].set_ylabel(ylabel)
     plt.close(axes[0].figure)  # shown once, by the cell that names it

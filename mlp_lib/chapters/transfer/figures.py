@@ -12,7 +12,7 @@ from mlp_lib.chapters.transfer.presets import AUGMENTED, LONG, PLAIN, PRE_TRAINE
 from mlp_lib.chapters.transfer.rules import between, judged
 from mlp_lib.chapters.transfer.study import Results
 from mlp_lib.plots import tables
-from mlp_lib.plots.style import FAMILY_COLOURS, WIDTH, plain_log_axis, say_not_run, t_bounds
+from mlp_lib.plots.style import FAMILY_COLOURS, WIDTH, label_ends, plain_log_axis, say_not_run, t_bounds
 from mlp_lib.records.behind import with_runs
 from mlp_lib.records.frames import by_seed, curves, measures_of
 from mlp_lib.records.record import FINISHED
@@ -46,7 +46,7 @@ def accuracy(results: Results) -> Figure:
                 axis.errorbar(found.mean, y, xerr=spread, capsize=3, lw=1.2, **LOOKS[start])
         axis.set_yticks(range(len(starts)), list(reversed(starts)), fontsize=8)
         axis.set_ylim(-0.6, len(starts) - 0.4)
-        axis.set_title(f"{rows['family'].iloc[0]} ({model})", fontsize=9)
+        axis.set_title(f"{rows['family'].iloc[0]} ({model}): five ways to the target", fontsize=10)
         if not rows["status"].isin(FINISHED).any():
             say_not_run(axis, ticks=True)
     axes[-1, 0].set_xlabel("test top-1 on the target (%)")
@@ -60,8 +60,9 @@ def by_target_images(results: Results) -> Figure:
     figure, axis = plt.subplots(figsize=(WIDTH, 3.4))
     for start in STARTS:
         table = _by_images(frame[frame["start"] == start], "train_examples")
-        _line(axis, table, start)
-    axis.set(xlabel="training images of the target", ylabel="test top-1 (%)")
+        _line(axis, table, LOOKS[start], start)
+    axis.set(xlabel="training images of the target (logarithmic)", ylabel="test top-1 (%)")
+    axis.set_title(f"{_judged_model(results)}: accuracy by number of target images", fontsize=10)
     _finish(axis, frame["train_examples"])
     plt.close(figure)
     return figure
@@ -75,11 +76,13 @@ def by_upstream_images(results: Results) -> Figure:
     figure, axis = plt.subplots(figsize=(WIDTH, 3.2))
     own = frame[(frame["model"] == model) & (frame["start"] == AUGMENTED)]
     own = own[own["train_examples"] == _judged_images(results)]
-    _line(axis, _by_images(own, "upstream_images"), AUGMENTED, "fine-tuned")
+    _line(axis, _by_images(own, "upstream_images"), LOOKS[AUGMENTED], "fine-tuned")
     parents = upstream[(upstream["model"] == model) & (upstream["pre_training"] == AUGMENTED)]
     parents = parents.assign(test_top1=read(parents, "probe_"))
-    _line(axis, _by_images(parents, "upstream_images"), PLAIN, "linear probe on all of the target")
-    axis.set(xlabel="upstream images, at equal steps", ylabel="test top-1 on the target (%)")
+    probe = LOOKS[AUGMENTED] | dict(mfc="white", ls="--")
+    _line(axis, _by_images(parents, "upstream_images"), probe, "linear probe on all of the target")
+    axis.set(xlabel="upstream images, at equal steps (logarithmic)", ylabel="test top-1 on the target (%)")
+    axis.set_title(f"{model}: accuracy by number of upstream images", fontsize=10)
     _finish(axis, own["upstream_images"])
     plt.close(figure)
     return figure
@@ -99,10 +102,12 @@ def low_shot(results: Results) -> Figure:
         axis.plot(shots, top1.mean(0), label=f"{model}, {start}", mfc=None if start == AUGMENTED else "white", **look)
         bounds = np.array([t_bounds(pd.Series(column)) for column in top1.T])
         axis.fill_between(shots, bounds[:, 0], bounds[:, 1], color=FAMILY_COLOURS[family], alpha=0.12, lw=0)
-    axis.set(xlabel="images a class that the probe sees", ylabel="test top-1 on the target (%)")
+    axis.set(xlabel="images a class that the probe sees (logarithmic)", ylabel="test top-1 on the target (%)")
+    axis.set_title("What a linear probe reads from few images", fontsize=10)
     if axis.lines:
         plain_log_axis(axis)
         axis.set_xticks(shots, [str(s) for s in shots])
+        axis.minorticks_off()
         axis.legend(fontsize=8)
     else:
         say_not_run(axis)
@@ -123,10 +128,11 @@ def learning(results: Results) -> Figure:
         axis.plot(band.index, band["mean"], label=start, ms=4, **look)
         low, high = zip(*band["t_bounds"], strict=True)
         axis.fill_between(band.index, low, high, color=look["color"], alpha=0.12, lw=0)
-    axis.set(xlabel="steps on the target", ylabel="validation top-1 (%)")
+    axis.set(xlabel="steps on the target (logarithmic)", ylabel="validation top-1 (%)")
+    axis.set_title(f"{_judged_model(results)}: learning curves on the target", fontsize=10)
     if axis.lines:
         plain_log_axis(axis)
-        axis.legend(fontsize=8)
+        axis.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     else:
         say_not_run(axis)
     plt.close(figure)
@@ -307,14 +313,16 @@ def _by_images(rows: pd.DataFrame, column: str) -> pd.DataFrame:
     return with_runs(pd.DataFrame({images: by_seed(own) for images, own in rows.groupby(column)}), rows, by="seed")
 
 
-def _line(axis, table: pd.DataFrame, start: str, label: str = "") -> None:
+def _line(axis, table: pd.DataFrame, look: dict, label: str) -> None:
     table = table.dropna(axis="columns", how="all")
     if table.empty:
         return
-    look, mean = LOOKS[start], table.mean()
-    axis.plot(mean.index, mean, label=label or start, **look)
-    bounds = np.array([t_bounds(table[images]) for images in table])
-    axis.fill_between(mean.index, bounds[:, 0], bounds[:, 1], color=look["color"], alpha=0.12, lw=0)
+    mean = table.mean()
+    axis.plot(mean.index, mean, label=label, **look)
+    low, high = np.array([t_bounds(table[images]) for images in table]).T
+    if len(mean) == 1:  # a band of one point cannot be seen
+        axis.vlines(mean.index, low, high, color=look["color"], lw=1.2)
+    axis.fill_between(mean.index, low, high, color=look["color"], alpha=0.12, lw=0)
 
 
 def _finish(axis, sizes: pd.Series) -> None:
@@ -325,4 +333,4 @@ def _finish(axis, sizes: pd.Series) -> None:
     ticks = sorted(sizes.unique())
     axis.set_xticks(ticks, [f"{size:,}" for size in ticks])
     axis.minorticks_off()
-    axis.legend(fontsize=8)
+    label_ends(axis)

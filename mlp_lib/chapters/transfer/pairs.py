@@ -46,10 +46,13 @@ def gains(pairs: Pairs) -> Figure:
             axis.annotate("not run", (0, y), xytext=(4, 0), textcoords="offset points", va="center", color="0.4")
     axis.set_yticks(range(len(names)), names)
     axis.set_ylim(len(names) - 0.5, -0.5)
-    axis.set_xlabel("fine-tuned minus from scratch, at equal compute (points of test top-1)")
-    axis.annotate("far above", (FAR, -0.5), xytext=(3, -3), textcoords="offset points", va="top", color="0.4")
+    axis.set_xlabel("fine-tuned minus from scratch (points of test top-1)")
+    axis.set_title("What pre-training brings at equal compute, by pair of data sets", fontsize=10)
+    axis.annotate(
+        "far above", (FAR, -0.5), xytext=(-3, -3), textcoords="offset points", va="top", ha="right", color="0.4"
+    )
     if named:
-        axis.legend(loc="best")
+        axis.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=8)
     plt.close(figure)
     return figure
 
