@@ -1,11 +1,15 @@
 """Skips what needs CIFAR where it is not at hand, and says how to get it; a folder of images for one test."""
 
+import os
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from mlp_lib.datasets import data_root
+
+# Several test processes share the cores: threads that wait must not spin. It must stand before torch is loaded.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 FOLDERS = {"cifar10": "cifar-10-batches-py", "cifar100": "cifar-100-python"}
 

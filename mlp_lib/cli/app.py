@@ -9,7 +9,7 @@ import typer
 from mlp_lib.errors import UserError
 from mlp_lib.output import lost_output, protect_streams
 from mlp_lib.paths import shown
-from mlp_lib.sweeps.process import INTERRUPTED, ends_by_signal, exit_code
+from mlp_lib.sweeps.process import INTERRUPTED, ends_by_signal, exit_code, ignore_further_signals
 
 app = typer.Typer(
     help="Scaling MLPs, reproduced: train runs, run studies, build the book.",
@@ -58,6 +58,7 @@ def main() -> None:
     if failure := lost_output():
         typer.echo(f"error: cannot write to stdout: {failure.strerror}; the records are kept", err=True)
         code = code or LOST
+    ignore_further_signals()
     sys.exit(code)
 
 

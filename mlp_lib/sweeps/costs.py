@@ -133,14 +133,20 @@ def _step_seconds(run: Run, how) -> float:
 
 
 def matmul_rate(precision: str, device, seconds: float = 0.3) -> float:
-    """FLOP/s of a 2048 x 2048 matrix product in this process: what utilisation is measured against."""
+    """FLOP/s of a 2048 x 2048 matrix product in this process: what utilisation is measured against. Of a 512 x 512 one
+    where the larger would take more than a second, as in bf16 on a CPU without such units."""
     import torch
 
     from mlp_lib.training.timing import seconds_of
 
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-    a = torch.randn(2048, 2048, device=device, dtype=dtype)
-    return 2 * 2048**3 / seconds_of(lambda: a @ a, a.device, seconds)
+
+    def rate(side: int) -> float:
+        a = torch.randn(side, side, device=device, dtype=dtype)
+        return 2 * side**3 / seconds_of(lambda: a @ a, a.device, seconds)
+
+    small = rate(512)
+    return small if 2 * 2048**3 / small > 1 else rate(2048)
 
 
 def sensible_threads(run: Run) -> int:

@@ -85,6 +85,14 @@ def leave_now() -> None:
     os._exit(exit_code())
 
 
+def ignore_further_signals() -> None:
+    """After a signal has stopped the command: let this process end with its exit code. At its end Python gives signals
+    their default action back, so that one more would kill it."""
+    if _stopped_by is not None and threading.current_thread() is threading.main_thread():
+        for number in STOPPING:
+            signal.signal(number, signal.SIG_IGN)
+
+
 def _note(number: int) -> None:
     global _stopped_by
     _stopped_by = number if _stopped_by is None else _stopped_by

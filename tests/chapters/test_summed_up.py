@@ -55,6 +55,7 @@ def test_numbers_are_words_as_far_as_the_words_go():
 def test_the_claims_page_and_the_front_page_open_with_it():
     first = nbformat.read(REPOSITORY / "notebooks" / "claims.ipynb", as_version=4).cells[0].source
     paragraphs = first.split("\n\n")
-    assert re.match(r"\{glue:text\}`claims-summed-up-listed`", paragraphs[1])
+    assert paragraphs[1].startswith("**Question.**")
+    assert re.match(r"\{glue:text\}`claims-summed-up-listed`", paragraphs[2])
     front = (REPOSITORY / "book" / "preface.md").read_text(encoding="utf-8").split("\n## ")[0]
     assert "{glue:text}`../notebooks/claims.ipynb::claims-summed-up:s`" in front

@@ -161,4 +161,4 @@ def test_what_is_no_checkpoint_is_one_line(tmp_path):
         assert "holds no state dict" in refused(tmp_path / name)
     (tmp_path / "pointer").write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
     assert "Git LFS's pointer" in refused(tmp_path / "pointer")
-    assert "there is no such file" in refused(tmp_path / "nothing") and "no such file" in refused(tmp_path)
+    assert "there is no such file" in refused(tmp_path / "nothing") and "it is a folder" in refused(tmp_path)
