@@ -60,6 +60,9 @@ def test_train_from_end_to_end(command, tmp_path):
 
     code, again, _ = command(*TRAIN, *HERE, "--json")
     assert code == 0 and last(again) == result and "has a record already" in again and "images/s" not in again
+    for option, value in (("--device", "gpx"), ("--precision", "fp8"), ("--measure", "sharpnes")):
+        code, _, err = command(*TRAIN, option, value)  # refused, though the record makes it idle
+        assert code == 2 and value in err and err.count("\n") == 1
     assert len(list(Store(tmp_path / "runs"))) == 1
     code, more, _ = command(*TRAIN, *HERE, "--retrain", "--json", "--threads", 1)
     assert last(more)["metrics"] == result["metrics"]

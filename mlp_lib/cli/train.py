@@ -77,6 +77,7 @@ def train(
     from mlp_lib.records.store import Store
 
     check_count(threads, "threads")
+    _check_named(device, precision, tuple(measure or ()))
     store = Store(out)
     run = _recorded(key, run_fields, store) if key is not None else _described(run_fields)
     check_images([run], store)  # a record of other images under this name is not this run's either
@@ -102,6 +103,18 @@ def train(
         _summary(known)
     typer.echo(f"record: {path}")
     last_line(as_json, status=record.status, key=run.key, record=str(path), metrics=record.metrics)
+
+
+def _check_named(device: str, precision: str, measures: tuple[str, ...]) -> None:
+    """Raises UserError for a device, a precision or a measure that there is not, also where a record makes it idle."""
+    if (device, precision, measures) == ("auto", "auto", ()):
+        return  # nothing was named: torch need not be loaded to say so
+    from mlp_lib.measures.take import check_names
+    from mlp_lib.training.how import check_precision, pick_device
+
+    pick_device(device)
+    check_precision(precision)
+    check_names(measures)
 
 
 def _described(fields: dict[str, Any]) -> Run:
