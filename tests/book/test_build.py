@@ -15,6 +15,7 @@ import nbformat
 import pytest
 import yaml
 from book_of_today import SOURCES, is_of_today
+from bs4 import BeautifulSoup
 from nbformat.v4 import new_code_cell, new_notebook
 
 import mlp_lib
@@ -443,6 +444,23 @@ def test_a_page_can_be_read_at_a_sitting_and_its_headings_are_nested(html):
 def test_no_file_name_is_taken_for_an_address(pages):
     links = {link for page in pages.values() for link in page.links}
     assert not {link for link in links if re.fullmatch(r"https?://[\w.-]+\.(py|md|json)/?", link)}
+
+
+def sentence_lengths(path: Path) -> list[int]:
+    """Words of every sentence of a page's article, of what stands outside folds, tables, code and formulas."""
+    article = BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser").select_one("article")
+    for other in article.select("details, table, pre, figure, script, style, .math, .dropdown"):
+        other.decompose()
+    texts = [" ".join(e.get_text(" ").split()) for e in article.select("p, li") if not e.find(["p", "li"])]
+    sentences = [s for text in texts for s in re.split(r"(?<=[.?!:])\s+(?=[A-Z“\"0-9])", text)]
+    return [len(re.findall(r"[A-Za-z][\w'’-]*", sentence)) for sentence in sentences]
+
+
+@pytest.mark.slow
+def test_sentences_are_short(html):
+    for path in sorted((html / "notebooks").glob("*.html")):
+        lengths = sentence_lengths(path)
+        assert sum(lengths) / len(lengths) <= 18 and max(lengths) <= 40, f"{path.name}: {sorted(lengths)[-3:]}"
 
 
 @pytest.mark.slow
