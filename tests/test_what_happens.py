@@ -620,6 +620,7 @@ TRAIN = ("train", "--model", "B-1/Wi-8", "--dataset", "digits", "--threads", "1"
 @case("Ctrl-C, SIGTERM, or SIGHUP by a closed terminal")
 def _(box, patch):
     step = loop.Loop.take_step
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # where the tests run under nohup it is ignored, and would stay so
     for seed, (number, code) in enumerate({signal.SIGINT: 130, signal.SIGTERM: 75, signal.SIGHUP: 75}.items()):
 
         def signalled(self, batch, number=number):

@@ -1,5 +1,6 @@
 """The command line's application: how commands end, and the options that several of them share."""
 
+import atexit
 import json
 import sys
 from typing import Annotated, Any
@@ -58,7 +59,7 @@ def main() -> None:
     if failure := lost_output():
         typer.echo(f"error: cannot write to stdout: {failure.strerror}; the records are kept", err=True)
         code = code or LOST
-    ignore_further_signals()
+    atexit.register(ignore_further_signals)
     sys.exit(code)
 
 
