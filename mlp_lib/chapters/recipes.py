@@ -9,7 +9,7 @@ PAPER_AUGMENT = "flip+crop+mixup"  # paper section 4: flips, random resized crop
 def augment_for(dataset: str, augment: str) -> str:
     """An augmentation as used on a data set: grey images are not flipped, since a mirrored digit is another sign."""
     parts = augment.split("+")
-    if "flip" in parts and facts(dataset).channels == 1:
+    if "flip" in parts and facts(dataset).grey:
         parts.remove("flip")
     return "+".join(parts) or "none"
 

@@ -24,6 +24,11 @@ class Facts:
     stats_source: str
     embedded: bool  # at hand without a download
 
+    @property
+    def grey(self) -> bool:
+        """Whether the images have no colours: one channel, or three equal ones."""
+        return self.channels == 1 or self.name == "digits-32"
+
 
 COMPUTED = "all pixels of the training images"
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # mean and std
@@ -31,6 +36,19 @@ FACTS = {
     facts.name: facts
     for facts in (
         Facts("digits", "scikit-learn digits", 10, 1, 8, 1437, 360, (0.3056,), (0.3759,), COMPUTED, True),
+        Facts(
+            "digits-32",
+            "scikit-learn digits at 32 px in three channels",
+            10,
+            3,
+            32,
+            1437,
+            360,
+            (0.3056,) * 3,
+            (0.3759,) * 3,
+            COMPUTED,
+            True,
+        ),
         Facts(
             "shapes",
             "coloured shapes",

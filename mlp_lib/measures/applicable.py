@@ -4,7 +4,7 @@ from mlp_lib import datasets
 from mlp_lib.records import architectures
 from mlp_lib.records.run import Run
 
-TARGETS = ("digits", "cifar10", "cifar100")  # data sets on which features are read
+TARGETS = ("digits", "digits-32", "cifar10", "cifar100")  # data sets on which features are read
 READERS = ("probe", "trained_probe", "low_shot")  # measures that read features, by the beginning of their names
 
 

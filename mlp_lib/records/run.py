@@ -57,8 +57,9 @@ class Run(_Frozen):
     dropout: float = Field(0.0, ge=0, lt=1, description="inside each MLP block")
 
     dataset: str = Field(
-        description="digits, shapes, shapes-centred, shapes-near, shapes-moved, cifar10, cifar100, fashion-mnist, "
-        "stl10, tinyimagenet; or a set of your own under the data root: npz:NAME, or folder:NAME[@PIXELS]"
+        description="digits, digits-32, shapes, shapes-centred, shapes-near, shapes-moved, cifar10, cifar100, "
+        "fashion-mnist, stl10, tinyimagenet; or a set of your own under the data root: npz:NAME, or "
+        "folder:NAME[@PIXELS]"
     )
     subset: int | None = Field(None, ge=1, description="training examples, class-proportional; all when absent")
     fresh: bool = Field(False, description="drawn sets only: new images every epoch, none twice")

@@ -203,10 +203,20 @@ def test_a_reader_may_change_the_task_and_a_slip_trains_nothing():
         study.STUDY.resolve("laptop", target="digits", target_sizes=(500,), judged_size=500)
 
 
+def test_shapes_to_digits_is_a_pair_that_runs():
+    far = next(pair for pair in PAIRS if pair.target == "digits-32")
+    chain = STUDY.resolve("laptop", **far.changes)
+    parent = chain.upstream_run(chain.judged, True, None)
+    child = chain.target_run(chain.judged, AUGMENTED, chain.judged_size, parent)
+    assert (parent.dataset, child.dataset, child.subset) == ("shapes", "digits-32", 200)
+    assert "flip" in parent.augment and "flip" not in child.augment  # a mirrored digit is another sign
+    assert study.measures_on("digits-32") == ("probe_digits-32", "trained_probe_digits-32", "low_shot_digits-32")
+
+
 def test_other_pairs_of_sets_stand_beside_each_other():
     own, other = PAIRS[0], PAIRS[2]
-    grid = STUDY.resolve("laptop", upstream=other[0], target=other[1])
-    assert STUDY.resolve("laptop", upstream=own[0], target=own[1]) == PRESETS["laptop"]
+    grid = STUDY.resolve("laptop", **other.changes)
+    assert STUDY.resolve("laptop", **own.changes) == PRESETS["laptop"]
     found = {
         own: study.collect(PRESETS["laptop"], Fake(PRESETS["laptop"])),
         other: study.collect(grid, Fake(grid, missing=lambda run: run.model.startswith("CNN"))),

@@ -25,6 +25,7 @@ from mlp_lib.errors import UserError
     ("name", "fingerprint"),
     [
         ("digits", "c43baff464bb1555"),
+        ("digits-32", "32ab0e0f11423cfb"),
         ("shapes", "9b300c60c595a231"),
         ("shapes-centred", "4f48e7cc132eb62f"),
         ("shapes-near", "b9042f317f28def1"),
@@ -61,6 +62,16 @@ def test_digits_are_scikit_learns():
     assert np.abs(share).max() <= 1
 
 
+def test_large_digits_are_the_small_ones():
+    small, large = datasets.load("digits"), datasets.load("digits-32")
+    assert (large.train_labels == small.train_labels).all() and (large.test_labels == small.test_labels).all()
+    for channel in range(3):
+        corner = large.test_images[:, channel, 3::4, 2::4]  # one pixel of every square
+        assert (corner == small.test_images[:, 0]).all()
+    squares = large.train_images.reshape(-1, 3, 8, 4, 8, 4)
+    assert (squares == squares[:, :, :, :1, :, :1]).all()
+
+
 def test_import_is_cheap():
     code = "import sys, mlp_lib.datasets; print([m for m in ('torch', 'torchvision', 'sklearn') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
@@ -71,7 +82,9 @@ def test_root_and_names(monkeypatch, tmp_path):
     assert datasets.data_root() == tmp_path
     monkeypatch.delenv("MLP_LIB_DATA")
     assert datasets.data_root().name == "data" and (datasets.data_root().parent / "mlp_lib").is_dir()
-    with pytest.raises(UserError, match="digits, shapes, shapes-centred, shapes-near, shapes-moved, cifar10, cifar100"):
+    with pytest.raises(
+        UserError, match="digits, digits-32, shapes, shapes-centred, shapes-near, shapes-moved, cifar10"
+    ):
         datasets.load("imagenet")
 
 

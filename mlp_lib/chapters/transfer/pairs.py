@@ -1,6 +1,6 @@
 """What pre-training brings between other data sets: the same chains at laptop size, a pair of sets a row.
 
-`pairs` is (upstream, target) -> `study.Results`, names of sets as in a run.
+`pairs` is `presets.Pair` -> `study.Results`.
 """
 
 from collections.abc import Iterator, Mapping
@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from mlp_lib import datasets
 from mlp_lib.chapters.transfer.figures import at_judged_size, read
-from mlp_lib.chapters.transfer.presets import AUGMENTED, LONG, PLAIN
+from mlp_lib.chapters.transfer.presets import AUGMENTED, LONG, PLAIN, Pair
 from mlp_lib.chapters.transfer.rules import FAR, between
 from mlp_lib.chapters.transfer.study import Results
 from mlp_lib.plots.style import FAMILY_COLOURS, WIDTH
@@ -20,7 +20,7 @@ from mlp_lib.records.frames import by_seed
 from mlp_lib.records.record import FINISHED
 from mlp_lib.stats.intervals import paired_difference, t_interval
 
-Pairs = Mapping[tuple[str, str], Results]
+Pairs = Mapping[Pair, Results]
 
 
 def gains(pairs: Pairs) -> Figure:
@@ -82,8 +82,8 @@ def table(pairs: Pairs) -> pd.DataFrame:
     return pd.DataFrame(rows) if rows else pd.DataFrame({"upstream, target": ["no pair has run"]})
 
 
-def _title(pair: tuple[str, str]) -> str:
-    return " to ".join(datasets.facts(name).title for name in pair)
+def _title(pair: Pair) -> str:
+    return " to ".join(datasets.facts(name).title for name in (pair.upstream, pair.target))
 
 
 def _models(results: Results) -> Iterator[tuple[str, str, pd.DataFrame]]:

@@ -1,6 +1,7 @@
 """The sizes of the transfer study: which networks are pre-trained, on what, for how long, and what they learn next."""
 
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 from mlp_lib.chapters.recipes import PAPER_AUGMENT, augment_for
 from mlp_lib.records.architectures import parse
@@ -153,11 +154,31 @@ PRESETS = {
     ),
 }
 
-# Pairs of data sets, upstream and target, that are compared at laptop size; the first is the preset's own. Others are
-# trained by `--set upstream=... --set target=...`, and judge nothing.
+
+class Pair(NamedTuple):
+    """An upstream set, a target, and how many of the target's images are learned."""
+
+    upstream: str
+    target: str
+    images: int = 5000
+
+    @property
+    def changes(self) -> dict[str, Any]:
+        """What makes the laptop preset compare this pair."""
+        return {
+            "upstream": self.upstream,
+            "target": self.target,
+            "target_sizes": (self.images,),
+            "judged_size": self.images,
+        }
+
+
+# What is compared at laptop size; the first is the preset's own. The others judge nothing. Few of the digits are taken:
+# from a thousand of them any network reads nearly all.
 PAIRS = (
-    ("cifar100", "cifar10"),
-    ("cifar10", "cifar100"),
-    ("npz:tinyimagenet32", "cifar10"),
-    ("npz:tinyimagenet32", "cifar100"),
+    Pair("cifar100", "cifar10"),
+    Pair("cifar10", "cifar100"),
+    Pair("npz:tinyimagenet32", "cifar10"),
+    Pair("npz:tinyimagenet32", "cifar100"),
+    Pair("shapes", "digits-32", images=200),
 )
