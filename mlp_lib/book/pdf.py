@@ -28,6 +28,8 @@ def write(html: Path, out: Path) -> Path:
     Raises UserError where no book is built, where Chromium is missing, and where it prints nothing.
     """
     browser = find_browser()
+    if browser is None:
+        raise UserError("Chromium is not installed, which prints the book (Debian, Ubuntu: apt-get install chromium)")
     pages = [html / page.with_suffix(".html") for page in build.toc_pages(build.ROOT)]
     if missing := [page for page in pages if not page.is_file()]:
         raise UserError(f"there is no {missing[0]}: build the book first, with `make book`")
@@ -39,12 +41,9 @@ def write(html: Path, out: Path) -> Path:
     return out
 
 
-def find_browser() -> str:
-    """Chromium, or a Chrome. Raises UserError: one line."""
-    found = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if found is None:
-        raise UserError("Chromium is not installed, which prints the book (Debian, Ubuntu: apt-get install chromium)")
-    return found
+def find_browser() -> str | None:
+    """Chromium, or a Chrome; None where there is neither."""
+    return next(filter(None, map(shutil.which, BROWSERS)), None)
 
 
 def print_page(browser: str, page: Path, out: Path) -> None:

@@ -16,6 +16,7 @@ from mlp_lib.errors import UserError
 from mlp_lib.records.record import CANNOT_RUN, FINISHED
 from mlp_lib.records.run import Run, with_parents
 from mlp_lib.records.store import Store
+from mlp_lib.shared_pages import shared
 from mlp_lib.sweeps import costs
 
 T = TypeVar("T")
@@ -80,7 +81,8 @@ def _remembered(store: Store, study: Study, what: tuple, made: Callable[[], T]) 
     known = _KNOWN.setdefault(store, {})
     key = (id(study), *what)
     if key not in known or known[key][0] != state:
-        known[key] = state, made(), study  # which keeps its id from being another's
+        value = shared((study.name, str(store.folder), state, what), made)
+        known[key] = state, value, study  # which keeps its id from being another's
     return known[key][1]
 
 

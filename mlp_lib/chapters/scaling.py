@@ -11,6 +11,7 @@ a curve are no end.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -18,10 +19,13 @@ import pandas as pd
 from mlp_lib.chapters.parameters import parameters_of
 from mlp_lib.chapters.tuning import Choice, Ensure, choose_lrs
 from mlp_lib.errors import UserError
+from mlp_lib.measures.applicable import TARGETS
 from mlp_lib.records.architectures import family_of
-from mlp_lib.records.frames import compute_so_far, curves
+from mlp_lib.records.frames import compute_so_far, curves, measures_of
 from mlp_lib.records.record import FINISHED
 from mlp_lib.records.run import Run, make_run
+from mlp_lib.shared_pages import shared
+from mlp_lib.stats.laws.joint import Joint, fit_joint
 
 UNKNOWN = (float("-inf"), float("inf"))  # the interval of an exponent that the data do not identify
 FAMILIES = ("B-MLP", "S-MLP", "CNN", "ViT")
@@ -44,6 +48,7 @@ class Grid:
     tuned_at: int
     seeds: tuple[int, ...] = (0, 1, 2)
     models: tuple[str, ...] = field(default=())  # a part of those with rates; all where empty
+    probe: Literal[TARGETS] | None = None  # a data set on which a linear probe reads every cell's features at its end
 
     @property
     def chosen_models(self) -> tuple[str, ...]:
@@ -72,7 +77,7 @@ class Grid:
 
 
 PARAMETERS = parameters_of(
-    Grid, "dataset", "sizes", "models", "epochs", "least_steps", "batch_size", "tuned_at", "seeds"
+    Grid, "dataset", "sizes", "models", "epochs", "least_steps", "batch_size", "tuned_at", "seeds", "probe"
 )
 
 
@@ -105,6 +110,12 @@ MIDDLES = {
     "ViT-128x4/8": 3e-4,
 }
 LAPTOP = tuple(MIDDLES)[:10]
+# What makes the laptop preset measure where the paper does: features that are learned on one data set, read on another.
+PROBED = {
+    "dataset": "cifar100",
+    "models": tuple(model for model in LAPTOP if model.startswith("B-")),
+    "probe": "cifar10",
+}
 
 
 def _rates(*models: str) -> dict[str, tuple[float, ...]]:
@@ -195,7 +206,8 @@ def collect(grid: Grid, ensure: Ensure) -> Scaling:
         for images in grid.sizes
         for model in grid.chosen_models
     ]
-    frame = ensure(runs, train=all(choice.final for choice in choices.values()))
+    measures = (f"probe_{grid.probe}",) if grid.probe else None
+    frame = ensure(runs, train=all(choice.final for choice in choices.values()), measures=measures)
     frame["family"] = frame["model"].map(family_of)
     frame["augmented"] = False
     frame["flags"] = [", ".join(choices[model].flags) for model in frame["model"]]
@@ -241,6 +253,19 @@ def points_of(frame: pd.DataFrame) -> pd.DataFrame:
     return rows[COLUMNS].reset_index(drop=True)
 
 
+def by_probe(results: Scaling) -> pd.DataFrame:
+    """The last point of every run that was probed, with the probe's error on the other set's test images in the place
+    of `error`: columns of `points_of`."""
+    found = {}
+    for row in results.frame.to_dict("records"):
+        for name, measure in measures_of(row).items():
+            if name == f"probe_{results.grid.probe}":
+                found[row["key"]] = 1 - measure["test_top1"] / 100
+    own = results.points[results.points["key"].isin(found.keys())]
+    last = own.loc[own.groupby("key", sort=False)["epoch"].idxmax()]
+    return last.assign(error=last["key"].map(found).astype(float)).reset_index(drop=True)
+
+
 def at_best_epoch(points: pd.DataFrame, quantity: str = "error") -> pd.DataFrame:
     """Each run's point at the epoch that is best for the other seeds of its cell: a row a run, with the columns of
     `points_of`. A run's own best would be too low by selection. Cells of one seed are left out."""
@@ -269,3 +294,15 @@ def most_passes(points: pd.DataFrame) -> int:
 def of_family(points: pd.DataFrame, family: str) -> pd.DataFrame:
     """The points of one family."""
     return points[points["family"] == family].reset_index(drop=True)
+
+
+def joint_law(params, examples, loss, method: str = "varpro") -> Joint:
+    """`stats.laws.joint.fit_joint` with its intervals, worked out once for equal runs. Raises UserError as it does."""
+    columns = [np.asarray(values, float) for values in (params, examples, loss)]
+    key = ("joint law", method, *(column.tobytes() for column in columns))
+    if key not in _LAWS:
+        _LAWS[key] = shared(key, lambda: fit_joint(*columns, method=method))
+    return _LAWS[key]
+
+
+_LAWS: dict[tuple, Joint] = {}

@@ -7,6 +7,7 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+import numpy as np
 import pandas as pd
 
 from mlp_lib.chapters.parameters import TUNING_SEED, TUNING_SEEDS
@@ -213,8 +214,10 @@ def choose_lrs(
             wanted.extend(open_)
             return frame
 
-        chosen(reading)
-        if not wanted or {run.key for run in wanted} & {run.key for run in first}:
+        found = chosen(reading)
+        if not wanted:
+            return found
+        if {run.key for run in wanted} & {run.key for run in first}:
             break
         ensure(wanted)
     return chosen(ensure)
@@ -258,12 +261,14 @@ def _trials(candidate: Run, lrs: Sequence[float], seeds: Sequence[int], ensure: 
 
 def _grid(trials: pd.DataFrame) -> pd.DataFrame:
     """A row a rate: the mean of its seeds, and the worst of their statuses."""
+    by_rate: dict[float, list[tuple[str, str, float]]] = {}
+    for lr, *trial in zip(*(trials[name].tolist() for name in ("lr", "status", "key", "val_top1")), strict=True):
+        by_rate.setdefault(lr, []).append(tuple(trial))
     rows = []
-    for lr, own in trials.groupby("lr", sort=True):
-        unfinished = own.loc[~own["status"].isin(FINISHED), "status"]
-        status = unfinished.iloc[0] if len(unfinished) else own["status"].iloc[0]
-        score = own["val_top1"].mean(skipna=False)
-        rows.append({"lr": lr, "val_top1": score, "status": status, "key": own["key"].iloc[0]})
+    for lr, own in sorted(by_rate.items()):
+        statuses, keys, scores = zip(*own, strict=True)
+        status = next((one for one in statuses if one not in FINISHED), statuses[0])
+        rows.append({"lr": lr, "val_top1": np.mean(scores), "status": status, "key": keys[0]})
     return pd.DataFrame(rows)
 
 

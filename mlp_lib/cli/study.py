@@ -129,17 +129,24 @@ def _measure(module, preset, store, device: str, threads: int | None, dry_run: b
 
 
 def assignments(texts: list[str]) -> dict[str, Any]:
-    """NAME=VALUE as a parameter's name and value: what JSON can read is read, anything else is a string."""
+    """NAME=VALUE as a parameter's name and value: what JSON can read is read, [a, b] is a list of such values, anything
+    else is a string."""
     values: dict[str, Any] = {}
     for text in texts:
         name, equals, value = text.partition("=")
         if not equals:
             raise UserError(f"--set {text!r}: write NAME=VALUE, for example --set dataset=cifar100")
-        try:
-            values[name.strip()] = json.loads(value)
-        except (ValueError, RecursionError):
-            values[name.strip()] = value.strip()
+        values[name.strip()] = _value(value.strip())
     return values
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        if len(text) > 2 and text[0] == "[" and text[-1] == "]" and not {*text[1:-1]} & {*'[]{}"'}:
+            return [_value(part.strip()) for part in text[1:-1].split(",")]  # names without quotes
+        return text
 
 
 def _print_plan(plan, how, workers: int | None) -> float:

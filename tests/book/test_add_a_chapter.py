@@ -85,9 +85,9 @@ def test_the_chapter_trains_is_judged_and_shown(copy):
     last = json.loads(run(copy, "-m", "mlp_lib", "claims", "--preset", "smoke", "--json"))[-1]
     assert (last["claim"], last["chapter"], last["n"]) == (16, "rq1-width", 3) and last["verdict"] != "not tested"
     code = (
-        "from pathlib import Path; from mlp_lib.book import build\n"
+        "from pathlib import Path; from mlp_lib.book import build, execute\n"
         "assert Path('notebooks/rq1-width.ipynb') in build.toc_pages(build.ROOT)\n"
-        "build.execute(Path('notebooks/rq1-width.ipynb'), Path('out.ipynb'), {'preset': 'smoke', 'train': False})\n"
+        "execute.execute(Path('notebooks/rq1-width.ipynb'), Path('out.ipynb'), {'preset': 'smoke', 'train': False})\n"
     )
     run(copy, "-c", code)
     outputs = [o for c in nbformat.read(copy / "out.ipynb", 4).cells for o in c.get("outputs", [])]

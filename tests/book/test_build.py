@@ -19,7 +19,7 @@ from bs4 import BeautifulSoup
 from nbformat.v4 import new_code_cell, new_notebook
 
 import mlp_lib
-from mlp_lib.book import build, finish
+from mlp_lib.book import build, execute, finish
 from mlp_lib.chapters import claims
 from mlp_lib.chapters.registry import RULE_CHANGES
 from mlp_lib.errors import UserError
@@ -47,7 +47,7 @@ def printed(path: Path) -> str:
 
 
 def test_of_a_progress_bar_only_the_last_state_is_kept():
-    assert build._without_overwritten("a\r 50%\r100%\nnext\r\n") == "100%\nnext\n"
+    assert execute._without_overwritten("a\r 50%\r100%\nnext\r\n") == "100%\nnext\n"
 
 
 def test_every_page_of_the_contents_is_found_in_order(tmp_path):
@@ -152,7 +152,7 @@ def test_live_notebook_trains_at_smoke_and_the_last_one_sees_the_others(tmp_path
     names = {"a": {"last": True}, "b": {"live": True}, "c": None}
     paths = [write_notebook(tmp_path / "nb" / f"{name}.ipynb", show, about=about) for name, about in names.items()]
     out = tmp_path / "out" / "src" / "notebooks"
-    rows = build.execute_all(paths, out, preset="laptop", train=False)
+    rows = execute.execute_all(paths, out, preset="laptop", train=False)
     assert [row["notebook"] for row in rows] == ["b", "c", "a"]
     assert printed(out / "b.ipynb").startswith(f"smoke True {tmp_path / 'out' / 'runs'} ")
     assert printed(out / "c.ipynb").startswith("laptop False mine ")
@@ -163,7 +163,7 @@ def test_live_notebook_trains_at_smoke_and_the_last_one_sees_the_others(tmp_path
 def test_executed_copy_hides_the_injected_cell_and_holds_no_paths(tmp_path):
     source = write_notebook(tmp_path / "{odd} name" / "n.ipynb", "import sys\nprint(sys.prefix)")
     before = source.read_bytes()
-    build.execute(source, tmp_path / "out" / "n.ipynb", {"preset": "smoke"})
+    execute.execute(source, tmp_path / "out" / "n.ipynb", {"preset": "smoke"})
     executed = nbformat.read(tmp_path / "out" / "n.ipynb", as_version=4)
     injected = [cell for cell in executed.cells if "injected-parameters" in cell.metadata.get("tags", [])]
     assert len(injected) == 1 and "hide-input" in injected[0].metadata.tags
@@ -178,14 +178,14 @@ def test_kernel_is_this_python_and_this_library_whatever_is_installed(tmp_path, 
     monkeypatch.setenv("JUPYTER_DATA_DIR", str(tmp_path / "home"))
     monkeypatch.setenv("PATH", "/nonexistent")
     source = write_notebook(tmp_path / "n.ipynb", "import sys, mlp_lib\nprint(sys.prefix, mlp_lib.__file__)")
-    build.execute(source, tmp_path / "out.ipynb")
+    execute.execute(source, tmp_path / "out.ipynb")
     assert printed(tmp_path / "out.ipynb").split() == [sys.prefix, str(ROOT / "mlp_lib" / "__init__.py")]
 
 
 def test_failing_notebook_is_named_with_its_error_and_its_copy(tmp_path):
     source = write_notebook(tmp_path / "bad.ipynb", "raise RuntimeError('no such\\nthing')")
     with pytest.raises(UserError) as caught:
-        build.execute(source, tmp_path / "out" / "bad.ipynb", {"preset": "smoke"})
+        execute.execute(source, tmp_path / "out" / "bad.ipynb", {"preset": "smoke"})
     message = str(caught.value)
     assert "bad.ipynb" in message and "RuntimeError: no such" in message and "\n" not in message
     assert str(tmp_path / "out" / "bad.ipynb") in message
@@ -194,7 +194,7 @@ def test_failing_notebook_is_named_with_its_error_and_its_copy(tmp_path):
 
 def test_missing_notebook_is_one_clear_line(tmp_path):
     with pytest.raises(UserError, match="there is no notebook"):
-        build.execute(tmp_path / "none.ipynb", tmp_path / "out.ipynb")
+        execute.execute(tmp_path / "none.ipynb", tmp_path / "out.ipynb")
 
 
 # --- rendering

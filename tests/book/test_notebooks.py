@@ -12,7 +12,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from mlp_lib import chapters, plots
-from mlp_lib.book import build
+from mlp_lib.book import build, execute
 from mlp_lib.chapters.notebook import notebook_values
 from mlp_lib.errors import UserError
 from mlp_lib.paths import REPOSITORY
@@ -44,7 +44,7 @@ def test_first_cells_look_for_the_project_and_declare_the_parameters(notebook):
     assert looks.metadata.get("tags", []) == ["remove-cell"]  # the book does not show it
     assert looks.source == code_cells(NOTEBOOKS[0])[0].source, "one text for all: what it needs cannot be imported yet"
     assert "parameters" in declares.metadata.get("tags", [])
-    assert {"preset", "train", "budget_minutes"} <= set(build.parameters_of(notebook))
+    assert {"preset", "train", "budget_minutes"} <= set(execute.parameters_of(notebook))
 
 
 def test_alone_a_notebook_says_what_it_needs():
@@ -102,7 +102,7 @@ def test_is_a_page_of_the_book(notebook):
 
 def test_unknown_parameter_is_refused_by_name(notebook, tmp_path):
     with pytest.raises(UserError, match=r"no parameter presett; it has: .*preset"):
-        build.execute(notebook, tmp_path / "out.ipynb", {"presett": "smoke"})
+        execute.execute(notebook, tmp_path / "out.ipynb", {"presett": "smoke"})
     assert not (tmp_path / "out.ipynb").exists()
 
 
@@ -111,14 +111,14 @@ def test_runs_from_nothing_at_smoke(notebook, tmp_path, monkeypatch):
     monkeypatch.setenv("MLP_LIB_RUNS", str(tmp_path / "runs"))  # an empty store: everything shown is trained here
     monkeypatch.setenv("MLP_LIB_DATA", str(tmp_path / "no-images"))  # smoke needs no download
     out = tmp_path / notebook.name
-    assert build.execute(notebook, out, {"preset": "smoke", "train": True}) > 0
+    assert execute.execute(notebook, out, {"preset": "smoke", "train": True}) > 0
     assert all(cell.execution_count for cell in code_cells(out) if cell.source.strip())
 
 
 def test_claims_page_quotes_a_verdict_of_every_claim_and_its_chapter(tmp_path, monkeypatch):
     monkeypatch.setenv("MLP_LIB_RUNS", str(tmp_path / "runs"))
     out = tmp_path / "claims.ipynb"
-    build.execute(ROOT / "notebooks" / "claims.ipynb", out, {"train": True})
+    execute.execute(ROOT / "notebooks" / "claims.ipynb", out, {"train": True})
     outputs = [output for cell in code_cells(out) for output in cell.outputs]
     glued = {o.metadata["scrapbook"]["name"] for o in outputs if "scrapbook" in o.get("metadata", {})}
     assert {f"claim-{number}-verdict" for number in range(1, 16)} <= glued

@@ -14,7 +14,7 @@ from mlp_lib.book import build, pdf
 from mlp_lib.paths import REPOSITORY
 
 ROOT = REPOSITORY
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+CHROMIUM = pdf.find_browser()
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed: the pages were not looked at in a browser"),

@@ -15,7 +15,7 @@ from mlp_lib.records.behind import note
 from mlp_lib.stats.intervals import Estimate
 from mlp_lib.stats.laws.allocate import Exponents, Recommendation, recommend
 from mlp_lib.stats.laws.grids import Isoflop, isoflop
-from mlp_lib.stats.laws.joint import Joint, fit_joint
+from mlp_lib.stats.laws.joint import Joint
 from mlp_lib.stats.laws.worth import Worth, what_is_a_bias_worth
 
 PRIOR, WITHOUT = "CNN", ("B-MLP", "S-MLP")
@@ -103,7 +103,7 @@ def isoflop_curves(points: pd.DataFrame, family: str = rules.JUDGED) -> Figure:
     runs = rules.runs_of(scaling.of_family(points, family))
     try:
         found = isoflop(runs, draws=200)
-        law = fit_joint(runs["params"], runs["examples"], runs["loss"], draws=0)
+        law = scaling.joint_law(runs["params"], runs["examples"], runs["loss"])
     except UserError:
         say_not_run(left)
         say_not_run(right)
@@ -296,7 +296,7 @@ def judged_law(points: pd.DataFrame) -> Joint | None:
     runs = rules.runs_of(scaling.of_family(points, rules.JUDGED))
     if runs["params"].nunique() < 3 or runs["examples"].nunique() < 3:
         return None
-    return fit_joint(runs["params"], runs["examples"], runs["loss"])
+    return scaling.joint_law(runs["params"], runs["examples"], runs["loss"])
 
 
 def recommendations(points: pd.DataFrame, budgets: Sequence[float]) -> list[Recommendation]:

@@ -7,7 +7,6 @@ from mlp_lib.chapters.rule import Rule, Shown
 from mlp_lib.errors import UserError
 from mlp_lib.stats.intervals import Estimate, below, t_interval
 from mlp_lib.stats.laws.allocate import Exponents, of_grid, of_law
-from mlp_lib.stats.laws.joint import fit_joint
 
 JUDGED = "B-MLP"
 EVEN = 0.5  # the exponent of parameters where both sides grow alike, as for transformers (Hoffmann et al. 2022)
@@ -45,7 +44,7 @@ def exponents(runs: pd.DataFrame, method: str = "varpro") -> Exponents | None:
     try:
         if method in ("isoflop", "frontier"):
             return of_grid(method, runs, draws=1000, seed=0, level=0.95)
-        return of_law(fit_joint(runs["params"], runs["examples"], runs["loss"], method=method))
+        return of_law(scaling.joint_law(runs["params"], runs["examples"], runs["loss"], method))
     except UserError:
         return None
 

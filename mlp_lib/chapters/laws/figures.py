@@ -45,9 +45,9 @@ def fitted_envelope(points: pd.DataFrame) -> tuple[pd.DataFrame, Curve | None]:
         return edge, None
 
 
-def error_against_compute(points: pd.DataFrame, family: str) -> Figure:
+def error_against_compute(points: pd.DataFrame, family: str, measured: str = "validation error") -> Figure:
     """Error over training compute in the paper's manner: a colour a model, a marker a number of images, lines join the
-    passes over them; with the lower envelope and the saturating law through it."""
+    passes over them; with the lower envelope and the saturating law through it. `measured`: what `error` is."""
     figure, axis = plt.subplots(figsize=(WIDTH, 4.4))
     own = scaling.of_family(points, family)
     if own.empty:
@@ -71,7 +71,7 @@ def error_against_compute(points: pd.DataFrame, family: str) -> Figure:
         places = np.geomspace(edge["compute"].min(), edge["compute"].max(), 200)
         axis.plot(places, 100 * law.predict(places), color="#CC3311", lw=2.2, label="saturating law")
         axis.fill_between(places, *(100 * end for end in law.band(places)), color="#CC3311", alpha=0.2, lw=0)
-    axis.set(xscale="log", yscale="log", xlabel="training compute (FLOPs)", ylabel="validation error (%)")
+    axis.set(xscale="log", yscale="log", xlabel="training compute (FLOPs)", ylabel=f"{measured} (%)")
     axis.set_title(f"{family}: error against compute, and the envelope's law", fontsize=10)
     axis.yaxis.set_major_formatter(plt.FuncFormatter(lambda value, _: f"{value:g}"))
     axis.yaxis.set_minor_formatter(plt.FuncFormatter(lambda value, _: f"{value:g}" if value % 10 == 0 else ""))
@@ -209,9 +209,9 @@ def table_of_joint_laws(points: pd.DataFrame) -> pd.DataFrame:
                 {
                     "family": family,
                     "fit": name,
-                    "alpha, of parameters [95%]": _text(value["alpha"]),
-                    "beta, of images [95%]": _text(value["beta"]),
-                    "limit E_inf, % [95%]": _text(_times(value["E"], 100), 1),
+                    "alpha, of parameters [95%]": text_of(value["alpha"]),
+                    "beta, of images [95%]": text_of(value["beta"]),
+                    "limit E_inf, % [95%]": text_of(_times(value["E"], 100), 1),
                     "not identified": ", ".join(unknown).replace("E", "E_inf") or "",
                     "misses, %": f"{100 * law.rms_log:.1f}",
                 }
@@ -223,7 +223,7 @@ def _times(value: Estimate, factor: float) -> Estimate:
     return value._replace(mean=factor * value.mean, interval=tuple(factor * end for end in value.interval))
 
 
-def _text(value: Estimate, digits: int = 2) -> str:
+def text_of(value: Estimate, digits: int = 2) -> str:
     """An estimate whose interval is a bootstrap's: without n, which counts seeds."""
     low, high = value.interval
     return note(f"{value.mean:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]", value.runs)

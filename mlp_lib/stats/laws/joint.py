@@ -202,29 +202,32 @@ def _huber_profiles(p, q, logs, best, centre, limit, delta):
     least, _ = robust.objective(best, p, q, logs, delta)
     residual = robust.log_law(best[None], p, q)[0][0] - logs
     value = _outside(best[None], centre, low)[0]
-    profile, sides = {}, {}
-    for name, i in (("E", 2), ("alpha", 3), ("beta", 4)):
-        amplitude = {"alpha": 0, "beta": 1}.get(name)
-        walks = []
+    amplitude_of = {3: 0, 4: 1}  # of an exponent, by position
+    taken, starts, held = [], [], []
+    for i in (2, 3, 4):
+        gone = i in amplitude_of and best[amplitude_of[i]] <= low[amplitude_of[i]] + 1e-6  # it means nothing
         for sign in (-1, 1):
-            top = max(float(logs.max()), best[2]) if name == "E" else high[i]
+            top = high[i] if i in amplitude_of else max(float(logs.max()), best[2])
             reach = (top if sign > 0 else low[i]) - best[i]
-            gone = amplitude is not None and best[amplitude] <= low[amplitude] + 1e-6  # its exponent means nothing
-            if gone or abs(reach) < 1e-6:
-                walks.append((np.full(5, sign * np.inf), False))
-                continue
-            starts = np.repeat(best[None], len(STEPS), axis=0)
-            starts[:, i] += reach * STEPS
-            held = np.zeros(starts.shape, bool)
-            held[:, i] = True
-            fits, cost = robust.refit(p, q, logs, np.ones(len(p)), starts, held, delta)
-            far = np.maximum.accumulate(robust.deviance(cost, least, residual, 5, delta, EXACT))
-            at = ends(STEPS, far, limit)
-            closed = bool(np.isfinite(at))
-            path = _outside(fits, centre, low)
-            stop = [np.interp(at, [0, *STEPS], [value[k], *path[:, k]]) for k in range(5)]
-            walks.append((np.array(stop) if closed else np.full(5, sign * np.inf), closed))
-        for own, k in [(name, i)] + ([(CONSTANTS[amplitude], amplitude)] if amplitude is not None else []):
-            profile[own] = (float(walks[0][0][k]), float(walks[1][0][k]))
-            sides[own] = open_side(walks[0][1], walks[1][1])
+            if not gone and abs(reach) >= 1e-6:
+                taken.append((i, sign))
+                starts.append(best + reach * STEPS[:, None] * (np.arange(5) == i))
+                held.append(np.tile(np.arange(5) == i, (len(STEPS), 1)))
+    stops = {(i, sign): (np.full(5, sign * np.inf), False) for i in (2, 3, 4) for sign in (-1, 1)}
+    # All walks in one batch: a step of a few fits costs nearly as much as a step of many.
+    if taken:
+        fits, cost = robust.refit(p, q, logs, np.ones(len(p)), np.concatenate(starts), np.concatenate(held), delta)
+    for number, side in enumerate(taken):
+        own = slice(number * len(STEPS), (number + 1) * len(STEPS))
+        far = np.maximum.accumulate(robust.deviance(cost[own], least, residual, 5, delta, EXACT))
+        at = ends(STEPS, far, limit)
+        if np.isfinite(at):
+            path = _outside(fits[own], centre, low)
+            stops[side] = np.array([np.interp(at, [0, *STEPS], [value[k], *path[:, k]]) for k in range(5)]), True
+    profile, sides = {}, {}
+    for i in (2, 3, 4):
+        (lowest, closes_below), (highest, closes_above) = stops[i, -1], stops[i, 1]
+        for k in (i, amplitude_of[i]) if i in amplitude_of else (i,):
+            profile[CONSTANTS[k]] = (float(lowest[k]), float(highest[k]))
+            sides[CONSTANTS[k]] = open_side(closes_below, closes_above)
     return {name: profile[name] for name in CONSTANTS}, {name: sides[name] for name in CONSTANTS}

@@ -42,27 +42,34 @@ def profiles(
     are a value far outside of the data (at x = 1), so that the exponent alone decides them: their ends are those of the
     walk along the exponent. tops: the largest value tried of the other amplitudes.
     """
-    profile, sides = {}, {}
     size = float((problem.weights * problem.y**2).sum())
     floor = max(float(best.cost[0]), EXACT**2 * size)
-    for name in constants:
-        walks = []
-        for sign in (-1, 1):
-            walk = _walk(problem, best, name, sign, shapes, amplitudes, to_constants, ridges, tops)
-            if isinstance(walk, float):  # a given constant, or one that stands at its limit
-                walks.append((walk, np.isfinite(walk)))
-                continue
-            starts, held, pinned, reported, value = walk
-            fits = solve(problem.columns, problem.y, problem.weights, starts, problem.low, problem.high, held, pinned)
-            deviance = np.maximum.accumulate(freedom * (np.maximum(fits.cost, floor) / floor - 1))
-            if reported is None:
-                reported = to_constants(fits.shapes, fits.amplitudes)[name]
-            at = ends(STEPS, deviance, limit)
-            closed = bool(np.isfinite(at))
-            walks.append((float(np.interp(at, [0, *STEPS], [value, *reported])) if closed else sign * np.inf, closed))
-        profile[name] = (walks[0][0], walks[1][0])
-        sides[name] = open_side(walks[0][1], walks[1][1])
-    return profile, sides
+    walks = {
+        (name, sign): _walk(problem, best, name, sign, shapes, amplitudes, to_constants, ridges, tops)
+        for name in constants
+        for sign in (-1, 1)
+    }
+    # All walks in one batch: a step of a few fits costs nearly as much as a step of many.
+    taken = {side: walk for side, walk in walks.items() if not isinstance(walk, float)}
+    if taken:
+        batch = zip(*(walk[:3] for walk in taken.values()), strict=True)
+        starts, held, pinned = (np.concatenate(parts) for parts in batch)
+        fits = solve(problem.columns, problem.y, problem.weights, starts, problem.low, problem.high, held, pinned)
+    found = {}
+    for number, ((name, sign), walk) in enumerate(taken.items()):
+        own = slice(number * len(STEPS), (number + 1) * len(STEPS))
+        deviance = np.maximum.accumulate(freedom * (np.maximum(fits.cost[own], floor) / floor - 1))
+        *_, reported, value = walk
+        if reported is None:
+            reported = to_constants(fits.shapes[own], fits.amplitudes[own])[name]
+        at = ends(STEPS, deviance, limit)
+        closed = bool(np.isfinite(at))
+        end = float(np.interp(at, [0, *STEPS], [value, *reported])) if closed else sign * np.inf
+        found[name, sign] = end, closed
+    # What is left is a given constant, or one that stands at its limit.
+    found |= {side: (walk, bool(np.isfinite(walk))) for side, walk in walks.items() if side not in taken}
+    profile = {name: (found[name, -1][0], found[name, 1][0]) for name in constants}
+    return profile, {name: open_side(found[name, -1][1], found[name, 1][1]) for name in constants}
 
 
 def _walk(problem, best, name, sign, shapes, amplitudes, to_constants, ridges, tops):

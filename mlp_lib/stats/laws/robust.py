@@ -9,7 +9,7 @@ from scipy.optimize import minimize
 from scipy.special import erf
 
 from mlp_lib.stats.laws.forms import EXPONENTS
-from mlp_lib.stats.laws.solver import CHUNK, damped_step
+from mlp_lib.stats.laws.solver import chunks, damped_step
 
 DELTA = 1e-3  # Hoffmann et al.: beyond it a log residual counts by its size, not its square
 DEPTH = 14.0  # an amplitude below exp(-DEPTH) of the least loss, at the centre of the runs, is none
@@ -77,8 +77,7 @@ def refit(p, q, log_loss, weights, starts, held=None, delta: float = DELTA, iter
     weights = np.broadcast_to(np.asarray(weights, float), (len(thetas), len(p)))
     held = np.zeros(thetas.shape, bool) if held is None else held
     costs = np.empty(len(thetas))
-    for begin in range(0, len(thetas), CHUNK):
-        at = slice(begin, begin + CHUNK)
+    for at in chunks(len(thetas), len(p)):
         thetas[at], costs[at] = _refit(p, q, log_loss, weights[at], thetas[at], held[at], delta, iterations, low, high)
     return thetas, costs
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-CHUNK = 128  # fits that are moved together: their arrays stay in the processor's cache
+TOGETHER = 25_000  # fits times points that are moved together: their arrays stay in the processor's cache
 TOLERANCE = 1e-11  # relative fall of the sum of squares below which a fit is done
 
 # shapes (B, q) -> columns (B, m, n), and a function of amplitudes (B, m) that gives the model's slopes (B, q, n)
@@ -42,11 +42,16 @@ def solve(columns_of: Basis, y, weights, starts, low, high, held=None, pinned=No
     weights = np.broadcast_to(np.asarray(weights, float), (count, len(y)))
     held = np.zeros(starts.shape, bool) if held is None else np.broadcast_to(held, starts.shape)
     parts = []
-    for begin in range(0, count, CHUNK):
-        at = slice(begin, begin + CHUNK)
+    for at in chunks(count, len(y)):
         fixed = None if pinned is None else pinned[at]
         parts.append(_solve(columns_of, y, weights[at], starts[at], low, high, held[at], fixed, iterations))
     return Fits(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
+
+
+def chunks(fits: int, points: int) -> list[slice]:
+    """Slices of `fits` fits to `points` points each, of as many as are best moved together."""
+    size = max(1, TOGETHER // points)
+    return [slice(begin, begin + size) for begin in range(0, fits, size)]
 
 
 def _solve(columns_of, y, weights, shapes, low, high, held, pinned, iterations) -> Fits:

@@ -1,0 +1,45 @@
+"""The laws where the paper measures them: of features that are learned on one data set and read on another.
+
+The grid `scaling.PROBED`: B-MLPs at laptop size on CIFAR-100. A linear probe reads the features of every cell, at the
+end of its training, on CIFAR-10; how the features were before, nobody has looked.
+"""
+
+import pandas as pd
+
+from mlp_lib.chapters import scaling
+from mlp_lib.chapters.laws import rules
+from mlp_lib.chapters.laws.figures import text_of
+from mlp_lib.stats.intervals import Estimate
+from mlp_lib.stats.laws.joint import CONSTANTS
+
+
+def table(results: scaling.Scaling) -> pd.DataFrame:
+    """The joint law and the law of the envelope, of the B-MLP's validation error on the set that it learned, at the
+    best pass and at the last one, and of the probe's error on the other set: exponents with bootstrap intervals, and
+    how far the saturating law misses the largest compute."""
+    last = results.points.loc[results.points.groupby("key")["epoch"].idxmax()]
+    read = {
+        "validation, the learned set, best pass": results.points,
+        "validation, the learned set, last pass": last,
+        "linear probe, the other set, last pass": scaling.by_probe(results),
+    }
+    rows = []
+    for name, points in read.items():
+        own = scaling.of_family(points, rules.JUDGED)
+        law, seeds = rules.exponents(own)
+        if law is None:
+            continue
+        value = {c: Estimate(law.constants[c], law.intervals[c], seeds).of_runs(own) for c in CONSTANTS}
+        unknown = [constant for constant in CONSTANTS if not law.identified[constant]]
+        rows.append(
+            {
+                "measured by": name,
+                "error, % from": f"{100 * own['error'].max():.1f}",
+                "to": f"{100 * own['error'].min():.1f}",
+                "alpha, of parameters [95%]": text_of(value["alpha"]),
+                "beta, of images [95%]": text_of(value["beta"]),
+                "not identified": ", ".join(unknown).replace("E", "E_inf"),
+                "law of compute misses, %": rules.law_holds_of(own)[rules.SATURATING].text(),
+            }
+        )
+    return pd.DataFrame(rows) if rows else pd.DataFrame({"measured by": ["not run"]})
