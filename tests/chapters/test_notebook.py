@@ -196,6 +196,7 @@ def test_other_notebooks_name_their_parameters():
 def test_what_the_shown_preset_lacks_comes_from_the_largest_smaller_one(tmp_path, done, changes, shown):
     sizes = ("smoke", "laptop", "overnight", "gpu")
     study = SimpleNamespace(
+        name="x",
         measured=None,
         presets={size: size for size in sizes},
         resolve=lambda size, **changes: size,

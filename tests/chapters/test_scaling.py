@@ -6,7 +6,13 @@ import pytest
 
 from mlp_lib.chapters import scaling
 from mlp_lib.chapters.allocation import rules as allocation
+from mlp_lib.chapters.laws import probed
 from mlp_lib.chapters.laws import rules as laws
+from mlp_lib.chapters.laws.study import STUDY
+from mlp_lib.chapters.parameters import validated
+from mlp_lib.chapters.rule import Shown
+from mlp_lib.chapters.tuning import not_run
+from mlp_lib.errors import UserError
 
 WIDTHS = {"B-6/Wi-32": 1.5e5, "B-6/Wi-64": 4e5, "B-6/Wi-128": 1.2e6, "B-6/Wi-256": 4e6}
 
@@ -73,3 +79,53 @@ def test_without_records_everything_says_so():
     assert {part.n for part in laws.law_holds(empty).values()} == {0}
     assert {part.n for part in laws.steeper_in_parameters(empty).values()} == {0}
     assert {part.n for part in allocation.optimal_parameters(empty).values()} == {0}
+
+
+# --- learned on one set, read on another
+
+
+def test_the_probed_grid_is_a_preset_that_asks_for_its_measure():
+    grid = STUDY.resolve("laptop", **scaling.PROBED)
+    asked = {}
+
+    def ensure(runs, train=True, measures=None):
+        asked.update((run.key, (run, measures)) for run in runs)
+        return not_run(runs)
+
+    scaling.collect(grid, ensure)
+    reported = [run for run, measures in asked.values() if measures == ("probe_cifar10",)]
+    assert len(reported) == 4 * 4 * 3 and {run.dataset for run in reported} == {"cifar100"}
+    assert all(run.seed >= 1000 for run, measures in asked.values() if measures is None)
+    with pytest.raises(UserError, match="'cifar10' or 'cifar100'"):
+        validated(STUDY.parameters, {"probe": "mnist"})
+
+
+def test_what_the_probe_reads_takes_the_place_of_the_error_at_the_end():
+    """The probe's error is given another law than the validation error, and the table finds each."""
+    runs = frame(1.0, 0.35)
+    others = frame(0.5, 0.5)["curve"].map(lambda curve: curve[-1]["val_top1"])
+    runs["measures"] = [{"probe_cifar10": {"test_top1": top1}} for top1 in others]
+    grid = STUDY.resolve("laptop", **scaling.PROBED)
+    results = scaling.Scaling({}, runs, scaling.points_of(runs), grid)
+    read = scaling.by_probe(results)
+    assert len(read) == len(runs) and set(read["epoch"]) == {3.0}
+    assert read.set_index("key").loc[runs["key"], "error"].tolist() == pytest.approx((1 - others / 100).tolist())
+    table = probed.table(results).set_index("measured by")
+    found = {name: [float(row[column].split()[0]) for column in list(row.index)[2:4]] for name, row in table.iterrows()}
+    best, last, probe = found.values()
+    assert best == pytest.approx([1.0, 0.35], abs=0.15) and last == pytest.approx([1.0, 0.35], abs=0.15)
+    assert probe == pytest.approx([0.5, 0.5], abs=0.15)
+
+    shown = Shown(results, lambda size, **changes: results if changes else None)
+    checks = laws.exponent_checks(shown)
+    assert checks[laws.PROBE].mean == pytest.approx(-laws.STEEPER, abs=0.2)
+    assert checks[laws.UPSTREAM].mean == pytest.approx(0.65 - laws.STEEPER, abs=0.2)
+    assert {laws.PROBE, laws.UPSTREAM} <= set(laws.law_checks(shown))
+
+
+def test_without_probes_nothing_is_read():
+    runs = frame(1.0, 0.35).assign(status="not run")
+    results = scaling.Scaling({}, runs, scaling.points_of(runs), STUDY.resolve("laptop", **scaling.PROBED))
+    assert scaling.by_probe(results).empty
+    assert probed.table(results)["measured by"].tolist() == ["not run"]
+    assert laws.exponent_checks(Shown(results, lambda size, **changes: results))[laws.PROBE].n == 0

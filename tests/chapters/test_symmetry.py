@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from helpers import record_of
 
-from mlp_lib.chapters.symmetry import figures, study
+from mlp_lib.chapters.symmetry import figures, one_pass, study
 from mlp_lib.chapters.symmetry.study import PRESETS, reach_of
 from mlp_lib.datasets import shapes
 from mlp_lib.errors import UserError
@@ -125,3 +125,56 @@ def test_figures_are_drawn_with_records_and_say_so_without(points):
 def test_a_set_that_is_not_drawn_is_refused():
     with pytest.raises(UserError, match="fresh: cifar10 has no more images than it has"):
         study.STUDY.resolve("laptop", datasets=("shapes-centred", "cifar10"))
+
+
+# --- the law of one pass
+
+
+class OnePass(Fake):
+    """An `ensure` whose networks have error 0.1 + 0.25 (P / 2e5)^-0.6 + 0.4 (D / 1e4)^-0.4 after D new images; of
+    images that come again, as many as there are count."""
+
+    def __call__(self, runs, train=True, measures=None):
+        for run in runs:
+            self.asked.setdefault(run.key, run)
+            if self.missing(run):
+                continue
+            width = int(run.model.split("-")[-1])
+            size = 3072 * width + 6 * 8 * width**2
+            curve = []
+            for step in (p * run.total_steps // 100 for p in POINTS):
+                seen = min(step * run.batch_size, run.train_examples * (1 if not run.fresh else 10**6))
+                error = 0.1 + 0.25 * (size / 2e5) ** -0.6 + 0.4 * (seen / 1e4) ** -0.4
+                error *= 1 + 0.004 * (run.seed % 3 - 1)
+                top1 = 100 * (1 - error) - abs(np.log(run.lr / 3e-4))
+                curve.append({"epoch": step / run.steps_per_epoch, "step": step, "val_top1": top1})
+            metrics = {"val_top1": curve[-1]["val_top1"], "test_top1": curve[-1]["val_top1"]}
+            self.records[run.key] = record_of(run, metrics=metrics, curve=curve, parameters=size)
+        return pd.DataFrame([row_of(run, self.records.get(run.key)) for run in runs])
+
+
+def test_the_law_of_one_pass_is_found_and_groups_keep_runs_together():
+    grid = study.STUDY.resolve("laptop", **one_pass.CHANGES)
+    own = one_pass.points(study.collect(grid, OnePass()))
+    used = one_pass.fitted(own)
+    assert set(used["repeated"]) == {0} and used["seen"].min() == one_pass.FROM
+    found = one_pass.law(own)
+    assert found.constants["alpha"] == pytest.approx(0.6, abs=0.1)
+    assert found.constants["beta"] == pytest.approx(0.4, abs=0.1)
+    assert one_pass.exponent(own, "beta").n == 3
+    share = one_pass.table_of_law(own).set_index("constant").loc["exponent of the best number of parameters"]
+    assert float(share["value [95%]"].split()[0]) == pytest.approx(0.4, abs=0.05)
+    assert len(one_pass.figure(own).axes[0].lines) == 8  # dots and a law for each of four widths
+    widths = one_pass.table_of_widths(own)
+    assert widths["model"].tolist() == list(one_pass.CHANGES["models"])
+    new, again = (widths[column].str.split().str[0].astype(float) for column in list(widths)[2:])
+    assert (again > new).all()  # 5,000 images are worth 5,000, however often they come
+
+
+def test_without_runs_the_law_of_one_pass_says_so():
+    grid = study.STUDY.resolve("laptop", **one_pass.CHANGES)
+    own = one_pass.points(study.collect(grid, OnePass(missing=lambda run: True)))
+    assert one_pass.law(own) is None and one_pass.exponent(own, "alpha").n == 0
+    assert one_pass.table_of_law(own)["constant"].tolist() == ["not run"]
+    assert one_pass.table_of_widths(own)["model"].tolist() == ["not run"]
+    assert [text.get_text() for text in one_pass.figure(own).axes[0].texts] == ["not run"]

@@ -31,8 +31,10 @@ FROM = 10_000  # new images: before, a training has hardly left the level of cha
 
 def points(results: Results) -> pd.DataFrame:
     """`figures.points_of` with `params`, of every model and of images new and repeated."""
-    params = results.frame.drop_duplicates("model").set_index("model")["parameters"]
     own = points_of(results)
+    if own.empty:
+        return own.assign(params=pd.Series(dtype=float))
+    params = results.frame.dropna(subset=["parameters"]).drop_duplicates("model").set_index("model")["parameters"]
     return own.assign(params=own["model"].map(params).astype(float))
 
 
