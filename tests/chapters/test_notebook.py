@@ -204,3 +204,19 @@ def test_what_the_shown_preset_lacks_comes_from_the_largest_smaller_one(tmp_path
     )
     opened = notebook.Chapter(study, SimpleNamespace(changes=changes), "overnight", Store(tmp_path))
     assert opened.largest_with(lambda results: results in done) == (shown, shown)
+
+
+@pytest.mark.parametrize(
+    ("written", "value"),
+    [
+        ("[B-6/Wi-32, B-6/Wi-64]", ["B-6/Wi-32", "B-6/Wi-64"]),
+        ('["B-6/Wi-32"]', ["B-6/Wi-32"]),
+        ("[npz:mine]", ["npz:mine"]),
+        ("[1, 2.5, x]", [1, 2.5, "x"]),
+        ("[[a]]", "[[a]]"),  # what a list of lists means nobody has said
+        ("[]", []),
+        ("a[1]", "a[1]"),
+    ],
+)
+def test_a_list_of_names_needs_no_quotes(written, value):
+    assert assignments([f"x={written}"]) == {"x": value}
