@@ -3,6 +3,8 @@
 Frames are those of `study.Results`; points are `points_of` them.
 """
 
+from collections.abc import Sequence
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -64,23 +66,27 @@ def at_common_error(points: pd.DataFrame) -> tuple[float, dict[float, str]]:
     if not lowest or len(lowest) < len(reaches):
         return float("nan"), dict.fromkeys(reaches, "not run")
     level = max(lowest)
-    return level, {reach: _price_text(points, reach, level) for reach in reaches}
+    return level, {reach: _price_texts(points, reach, [level])[0] for reach in reaches}
 
 
-def _price_text(points: pd.DataFrame, reach: float, level: float) -> str:
-    """The price at an error in percent, or which network has no such error."""
+def _price_texts(points: pd.DataFrame, reach: float, levels: Sequence[float]) -> list[str]:
+    """The price at each of these errors in percent, or which network has no such error."""
     own = points[(points["reach"] == reach) & (points["repeated"] == 0) & (points["error"] > 0)]
     sides = [own[own["model"] == first_model(own, family)] for family in (WITHOUT, PRIOR)]
     try:
         curves_of = [side.rename(columns={"seen": "x"})[["x", "error", "seed"]] for side in sides]
-        found = what_is_a_bias_worth(*curves_of, errors=[level])
+        found = what_is_a_bias_worth(*curves_of, errors=list(levels))
     except UserError:
-        return "not run"
-    if not np.isfinite(found.ratio[0]):
-        said = found.edge[0].replace("a:", WITHOUT).replace("b:", PRIOR)
+        return ["not run"] * len(levels)
+    return [_price_text(found, i) for i in range(len(levels))]
+
+
+def _price_text(found: Worth, i: int) -> str:
+    if not np.isfinite(found.ratio[i]):
+        said = found.edge[i].replace("a:", WITHOUT).replace("b:", PRIOR)
         return said.replace("below its errors", "never that low").replace("above its errors", "starts lower")
-    ends = f" [{_digits(found.low[0])}, {_digits(found.high[0])}]" if np.isfinite(found.low[0]) else ""
-    return f"{_digits(found.ratio[0])}{ends}"
+    ends = f" [{_digits(found.low[i])}, {_digits(found.high[i])}]" if np.isfinite(found.low[i]) else ""
+    return f"{_digits(found.ratio[i])}{ends}"
 
 
 def error_after_all(points: pd.DataFrame, family: str, reach: float) -> str:
@@ -142,8 +148,9 @@ def _moves(reach: float) -> str:
 
 def table_of_prices(points: pd.DataFrame, levels: tuple[float, ...] = (70, 50, 30, 20, 10)) -> pd.DataFrame:
     """How many times the CNN's new images the B-MLP needs, a row a range of positions and a column an error."""
+    names = [f"at {level:g}% error" for level in levels]
     rows = [
-        {"positions": _moves(reach), **{f"at {level:g}% error": _price_text(points, reach, level) for level in levels}}
+        {"positions": _moves(reach), **dict(zip(names, _price_texts(points, reach, levels), strict=True))}
         for reach in sorted(points["reach"].unique())
     ]
     return pd.DataFrame(rows) if rows else pd.DataFrame({"positions": ["not run"]})

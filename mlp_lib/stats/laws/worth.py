@@ -61,8 +61,9 @@ def what_is_a_bias_worth(
     seeds = (len(tables[0][1]), len(tables[1][1]))
     found = np.full((draws if min(seeds) > 1 else 0, len(errors)), np.nan)
     rng = np.random.default_rng(seed)
+    known: tuple[dict, dict] = ({}, {})  # few seeds have few resamples: each is worked out once
     for i in range(len(found)):
-        a, b = (_needed(x, _resample(logs, rng), errors) for x, logs in tables)
+        a, b = (_needed_again(*table, errors, rng, seen) for table, seen in zip(tables, known, strict=True))
         found[i] = np.exp(a - b)
     reached = np.isfinite(found).mean(axis=0) if len(found) else np.full(len(errors), np.nan)
     bounds = np.full((2, len(errors)), np.nan)
@@ -87,11 +88,19 @@ def _table(curve: pd.DataFrame, name: str) -> tuple[np.ndarray, np.ndarray]:
     return wide.columns.to_numpy(float), wide.to_numpy(float)
 
 
-def _resample(logs, rng) -> np.ndarray:
-    """Log errors (1, k): the mean of resampled seeds, its distance from the mean of all widened for few seeds."""
+def _needed_again(x, logs, errors, rng, known: dict) -> np.ndarray:
+    """`_needed` of resampled seeds; `known` has what was found before, by how often each seed was drawn."""
+    count = len(logs)
+    weights = rng.multinomial(count, np.full(count, 1 / count))
+    if (key := weights.tobytes()) not in known:
+        known[key] = _needed(x, _resampled(logs, weights * 1.0), errors)
+    return known[key]
+
+
+def _resampled(logs, weights) -> np.ndarray:
+    """Log errors (1, k): the mean of seeds drawn so often, its distance from the mean of all widened for few seeds."""
     count = len(logs)
     mean = np.nanmean(logs, axis=0)
-    weights = rng.multinomial(count, np.full(count, 1 / count)) * 1.0
     there = np.isfinite(logs)
     total = weights @ there
     drawn = np.where(total > 0, weights @ np.where(there, logs, 0) / np.maximum(total, 1), mean)
