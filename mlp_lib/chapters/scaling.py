@@ -108,6 +108,8 @@ MIDDLES = {
     "ViT-64x2/8": 1e-3,
     "ViT-64x4/8": 5e-4,
     "ViT-128x4/8": 3e-4,
+    "B-6/Wi-8": 1e-3,
+    "B-6/Wi-16": 1e-3,
 }
 LAPTOP = tuple(MIDDLES)[:10]
 # What makes the laptop preset measure where the paper does: features that are learned on one data set, read on another.
@@ -170,6 +172,17 @@ GRIDS = {
         seeds=(0, 1, 2),
     ),
 }
+
+
+def _of_laptop_size(*models: str) -> dict[str, tuple[str, ...] | tuple[int, ...] | int]:
+    """What makes the overnight preset train these of its models as the laptop preset trains its own."""
+    own = GRIDS["laptop"]
+    return {"models": models, "sizes": own.sizes, "epochs": own.epochs, "least_steps": own.least_steps}
+
+
+# Beside the laptop preset: widths below its narrowest, so that a best size may lie inside; and transformers.
+NARROW = _of_laptop_size("B-6/Wi-8", "B-6/Wi-16")
+TRANSFORMERS = _of_laptop_size("ViT-32x2/8", "ViT-64x2/8", "ViT-64x4/8")
 
 
 @dataclass(frozen=True)
@@ -289,6 +302,14 @@ def most_passes(points: pd.DataFrame) -> int:
     """The most passes after which every cell has a point; 0 where there is none."""
     found = [{round(epoch) for epoch in cell["epoch"]} for _, cell in points.groupby(["model", "examples", "seed"])]
     return max(set.intersection(*found), default=0) if found else 0
+
+
+def together(*parts: pd.DataFrame) -> pd.DataFrame:
+    """The points of several grids; of a run that is in more than one, once."""
+    found = [part for part in parts if len(part)]
+    if not found:
+        return parts[0]
+    return pd.concat(found, ignore_index=True).drop_duplicates(["key", "epoch"], ignore_index=True)
 
 
 def of_family(points: pd.DataFrame, family: str) -> pd.DataFrame:

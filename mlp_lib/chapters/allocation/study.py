@@ -6,7 +6,7 @@ The runs are those of `chapters.scaling`, which chapter RQ3 reads too: whoever t
 """
 
 from mlp_lib.chapters import scaling
-from mlp_lib.chapters.allocation.rules import RULES
+from mlp_lib.chapters.allocation.rules import RULE_CHANGES, RULES
 from mlp_lib.chapters.study import Study
 
 STUDY = Study(
@@ -17,4 +17,5 @@ STUDY = Study(
     parameters=scaling.PARAMETERS,
     collect=scaling.collect,
     rules=RULES,
+    rule_changes=RULE_CHANGES,
 )
