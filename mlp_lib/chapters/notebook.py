@@ -97,6 +97,11 @@ class Chapter:
         grid = self.study.resolve(self.preset, **{**self.parameters.changes, **changes}) if changes else self.grid
         return planning.recorded(self.study, grid, self.store)
 
+    def at(self, size: str, **changes: Any) -> Any:
+        """The study's results at a preset of its own with these changes, whatever the reader has changed, from records
+        alone: what stands beside the chapter's own."""
+        return planning.recorded(self.study, self.study.resolve(size, **changes), self.store)
+
     def recorded_at(self, finished: Callable[[Any], bool]) -> dict[str, Any]:
         """Recorded results by preset, of those up to the one shown that are `finished`, the largest first.
 

@@ -9,7 +9,7 @@ Errors are those of the 5,000 validation images: the test images are read once, 
 a curve are no end.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -310,6 +310,14 @@ def together(*parts: pd.DataFrame) -> pd.DataFrame:
     if not found:
         return parts[0]
     return pd.concat(found, ignore_index=True).drop_duplicates(["key", "epoch"], ignore_index=True)
+
+
+def with_beside(results: Scaling, at: Callable[..., Scaling]) -> pd.DataFrame:
+    """The points of the laptop preset with those of the narrower widths and the transformers that were trained beside
+    it, which `at(size, **changes)` reads; of any other results their own."""
+    if results.grid != GRIDS["laptop"]:
+        return results.points
+    return together(results.points, *(at("overnight", **changes).points for changes in (NARROW, TRANSFORMERS)))
 
 
 def of_family(points: pd.DataFrame, family: str) -> pd.DataFrame:

@@ -1,10 +1,13 @@
 """The chapters on scaling laws: on made-up runs that follow a known law, with a made-up store."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from mlp_lib.chapters import scaling
+from mlp_lib.chapters.allocation import figures as allocation_figures
 from mlp_lib.chapters.allocation import rules as allocation
 from mlp_lib.chapters.laws import probed
 from mlp_lib.chapters.laws import rules as laws
@@ -13,6 +16,7 @@ from mlp_lib.chapters.parameters import validated
 from mlp_lib.chapters.rule import Shown
 from mlp_lib.chapters.tuning import not_run
 from mlp_lib.errors import UserError
+from mlp_lib.records.architectures import family_of
 
 WIDTHS = {"B-6/Wi-32": 1.5e5, "B-6/Wi-64": 4e5, "B-6/Wi-128": 1.2e6, "B-6/Wi-256": 4e6}
 
@@ -129,3 +133,37 @@ def test_without_probes_nothing_is_read():
     assert scaling.by_probe(results).empty
     assert probed.table(results)["measured by"].tolist() == ["not run"]
     assert laws.exponent_checks(Shown(results, lambda size, **changes: results))[laws.PROBE].n == 0
+
+
+# --- what was trained beside the laptop preset
+
+
+def test_narrow_widths_and_transformers_stand_beside_the_laptop_preset_alone():
+    laptop = scaling.GRIDS["laptop"]
+    runs = frame(1.0, 0.35)
+    results = scaling.Scaling({}, runs, scaling.points_of(runs), laptop)
+    asked = []
+
+    def at(size, **changes):
+        asked.append((size, changes))
+        own = runs.assign(key=runs["key"].str.replace("0", changes["models"][0][0], n=1))  # other runs' keys
+        named = own.assign(model=changes["models"][0], family=family_of(changes["models"][0]))
+        return scaling.Scaling({}, named, scaling.points_of(named), laptop)
+
+    wider = scaling.with_beside(results, at)
+    assert [size for size, _ in asked] == ["overnight", "overnight"]
+    assert len(wider) == 3 * len(results.points) and set(wider["family"]) == {"B-MLP", "ViT"}
+    found = allocation_figures.exponents_beside(results.points, wider)
+    assert list(found) == ["B-MLP", "B-MLP with narrower widths", "ViT"]
+    changed = replace(results, grid=replace(laptop, dataset="cifar100"))
+    assert scaling.with_beside(changed, at) is results.points and len(asked) == 2
+    for changes in (scaling.NARROW, scaling.TRANSFORMERS):
+        grid = STUDY.resolve("overnight", **changes)
+        assert (grid.dataset, grid.sizes, grid.epochs_at(500)) == (laptop.dataset, laptop.sizes, laptop.epochs_at(500))
+        assert not {*grid.chosen_models} & {*laptop.chosen_models}
+
+
+def test_a_run_in_two_grids_counts_once():
+    points = scaling.points_of(frame(1.0, 0.35))
+    assert len(scaling.together(points, points[:10])) == len(points)
+    assert scaling.together(points[:0], points[:0]).empty

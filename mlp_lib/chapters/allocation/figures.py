@@ -34,6 +34,19 @@ def exponents_of(points: pd.DataFrame) -> dict[str, dict[str, Exponents | None]]
     return {family: {method: rules.exponents(own, method) for method in rules.METHODS} for family, own in runs.items()}
 
 
+def exponents_beside(points: pd.DataFrame, wider: pd.DataFrame) -> dict[str, dict[str, Exponents | None]]:
+    """`exponents_of` the chapter's own points, then of what `wider` adds to them: more widths of a family, or another
+    family."""
+    own, beside = exponents_of(points), exponents_of(wider)
+    counts = {name: scaling.of_family(points, name)["model"].nunique() for name in beside}
+    more = {
+        f"{name} with narrower widths" if name in own else name: found
+        for name, found in beside.items()
+        if scaling.of_family(wider, name)["model"].nunique() > counts[name]
+    }
+    return own | more
+
+
 def table_of_exponents(exponents: dict[str, dict[str, Exponents | None]]) -> pd.DataFrame:
     """P* ~ C^a, N* ~ C^b of every family by every method (`exponents_of`), with bootstrap intervals, and what limits
     them."""
