@@ -1,10 +1,12 @@
 """Build the book: stage the sources, execute the notebooks with papermill, render with jupyter-book.
 
-Every build starts from an empty folder, so a page can never show a number that an older library computed:
+Every build starts from an empty folder, and an executed notebook is taken over only where nothing that it can depend on
+has changed (`reuse`). So a page can never show a number that an older library computed:
     out/src      what jupyter-book reads: _config.yml, _toc.yml, book/ with its generated parts, the executed notebooks
     out/runs     records of the notebooks that train while the book is built
     out/html     the book
     out/build.log
+    out/executed  executed notebooks, for the next build
 A measurement by `make bench`, which lies in the same folder, is left there.
 """
 
@@ -26,8 +28,10 @@ ROOT = REPOSITORY
 # Left in every folder a build made; without it a folder is somebody else's and is never emptied. It names the preset
 # once the book is finished.
 MARKER = ".mlp_lib_book"
-# What `make bench` puts into the same folder; it is of no page, and takes minutes to measure.
-KEPT = ("bench.json", "bench.json.part")
+EXECUTED = "executed"
+# What `make bench` puts into the same folder, which is of no page and takes minutes to measure; and executed notebooks,
+# of which `reuse` takes what still holds.
+KEPT = ("bench.json", "bench.json.part", EXECUTED)
 SOURCES = ("book", "notebooks", "mlp_lib", "data", "tests", "benchmarks", ".git", ".github", ".ci", ".venv")
 CLONE = "git clone --quiet --depth 1 "  # in the cell for Colab; what follows it is known to a build only
 GITHUB = re.compile(r"(?:https://(?:[^@/]+@)?|ssh://git@|git@)github\.com[:/]([\w.-]+)/([\w.-]+?)(?:\.git)?/?")
@@ -53,7 +57,7 @@ def build(preset: str = "auto", out: Path | None = None, train: bool = False) ->
     _empty(out)
     src = stage(ROOT, out / "src")
     notebooks = [ROOT / page for page in pages if page.suffix == ".ipynb"]
-    execute_all(notebooks, src / "notebooks", preset, train)
+    execute_all(notebooks, src / "notebooks", preset, train, kept=out / EXECUTED)
     glued.name_runs(src)
     index = render(src, out)
     for notebook in notebooks:  # what a page's download button gives: the source, with the parameters' own defaults

@@ -4,6 +4,7 @@ import contextlib
 import importlib.util
 import multiprocessing
 import os
+import shutil
 import sys
 import tempfile
 import time
@@ -12,6 +13,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
 from mlp_lib import shared_pages
+from mlp_lib.book import reuse
 from mlp_lib.chapters.registry import STUDIES
 from mlp_lib.chapters.study import SIZES
 from mlp_lib.errors import UserError
@@ -21,14 +23,20 @@ from mlp_lib.sweeps.process import environment, nothing_of_main
 from mlp_lib.sweeps.workers import THREAD_VARIABLES, WAIT_POLICY
 
 INJECTED = "injected-parameters"
+READS = "from records"
 
 
-def execute_all(notebooks: list[Path], folder: Path, preset: str, train: bool) -> list[dict]:
+def execute_all(notebooks: list[Path], folder: Path, preset: str, train: bool, kept: Path | None = None) -> list[dict]:
     """Execute `notebooks` into `folder`, one a core at a time, a line printed for each as it ends; return rows of
     notebook, preset, mode, seconds.
 
     Notebooks marked `{"mlp_lib": {"last": true}}` wait for all before them and are given those rows as `executed`.
+    `kept`: a folder of executed copies (`reuse`), from which those that only read records are taken where nothing has
+    changed, and into which they go.
     """
+    folder.mkdir(parents=True, exist_ok=True)
+    before = reuse.state() if kept and not train else ""
+    copies: dict[Path, Path] = {}
     last = [notebook for notebook in notebooks if _own_metadata(notebook).get("last", False)]
     waves = [[notebook for notebook in notebooks if notebook not in last], *([notebook] for notebook in last)]
     side_by_side = max(1, min(usable_cores(), len(waves[0])))
@@ -40,16 +48,25 @@ def execute_all(notebooks: list[Path], folder: Path, preset: str, train: bool) -
         _pool(side_by_side) as pool,
     ):
         for wave in waves:
-            futures = {}
+            futures, earlier = {}, list(rows)
             for notebook in wave:
                 live = preset == "smoke" or _own_metadata(notebook).get("live", False)
                 size, known = _size(notebook, preset, live), parameters_of(notebook)
-                wanted = {"preset": size, "train": live or train, "executed": list(rows)}
+                wanted = {"preset": size, "train": live or train, "executed": earlier}
                 given = {name: value for name, value in wanted.items() if name in known}
-                mode = "trained while building" if live else "trains what is missing" if train else "from records"
+                mode = "trained while building" if live else "trains what is missing" if train else READS
+                row = {"notebook": notebook.stem, "preset": size, "mode": mode}
+                if before and mode == READS and not given.get("executed"):
+                    where = reuse.place(kept, notebook, given, before)
+                    copies[where] = folder / notebook.name
+                    if where.is_file():
+                        shutil.copy(where, folder / notebook.name)
+                        rows.append(row | {"mode": f"{READS}, in an earlier build", "seconds": 0.0})
+                        print(f"  {notebook.stem:<28} unchanged", flush=True)
+                        continue
                 with nothing_of_main():
                     future = pool.submit(_execute_one, notebook, folder / notebook.name, given, live)
-                futures[future] = {"notebook": notebook.stem, "preset": size, "mode": mode}
+                futures[future] = row
             for future in as_completed(futures):
                 row = futures[future]
                 try:
@@ -59,6 +76,8 @@ def execute_all(notebooks: list[Path], folder: Path, preset: str, train: bool) -
                     raise
                 print(f"  {row['notebook']:<28}{row['seconds']:7.1f} s", flush=True)
             rows += futures.values()
+    if before:
+        reuse.keep(copies, kept, before)
     return rows
 
 

@@ -19,7 +19,7 @@ from bs4 import BeautifulSoup
 from nbformat.v4 import new_code_cell, new_notebook
 
 import mlp_lib
-from mlp_lib.book import build, execute, finish
+from mlp_lib.book import build, execute, finish, reuse
 from mlp_lib.chapters import claims
 from mlp_lib.chapters.registry import RULE_CHANGES
 from mlp_lib.errors import UserError
@@ -158,6 +158,46 @@ def test_live_notebook_trains_at_smoke_and_the_last_one_sees_the_others(tmp_path
     assert printed(out / "c.ipynb").startswith("laptop False mine ")
     assert printed(out / "a.ipynb") == "laptop False mine ['b', 'c']\n"
     assert re.search(r"^  b +\d+\.\d s$", capsys.readouterr().out, re.M)
+
+
+def test_what_nothing_has_changed_for_is_taken_over_from_the_last_build(tmp_path, monkeypatch, capsys):
+    """Every execution writes another number: an equal one was taken over."""
+    (tmp_path / "mine").mkdir()
+    monkeypatch.setenv("MLP_LIB_RUNS", str(tmp_path / "mine"))
+    names = {"a": None, "b": {"live": True}, "c": {"last": True}}
+    write = "import time\nprint(time.time_ns())"
+    paths = [write_notebook(tmp_path / "nb" / f"{name}.ipynb", write, about=about) for name, about in names.items()]
+    kept, numbers = tmp_path / "kept", []
+
+    def build_again(number: int, **options) -> list[bool]:
+        """Which of the three show the number of the last build."""
+        out = tmp_path / f"out{number}" / "src" / "notebooks"
+        rows = execute.execute_all(paths, out, **({"preset": "laptop", "train": False, "kept": kept} | options))
+        assert sorted(row["notebook"] for row in rows) == ["a", "b", "c"]
+        numbers.append([printed(out / path.name) for path in paths])
+        return [new == old for new, old in zip(numbers[-1], numbers[-2], strict=True)] if number else []
+
+    build_again(0)
+    assert build_again(1) == [True, False, False] and re.search(r"^  a +unchanged$", capsys.readouterr().out, re.M)
+    (tmp_path / "mine" / "new.json").write_text("{}")  # a record came
+    assert not any(build_again(2)) and build_again(3)[0]
+    write_notebook(paths[0], write + "  # other words", about=None)
+    assert not any(build_again(4)) and build_again(5)[0]
+    assert not build_again(6, preset="overnight")[0]  # another parameter
+    monkeypatch.setenv("MLP_LIB_DATA", str(tmp_path / "images"))
+    assert not build_again(7)[0]
+    assert not build_again(8, train=True)[0]
+    assert [path.name[:2] for path in kept.iterdir()] == ["a-"]  # what no page can use any more is gone
+
+
+def test_nothing_is_kept_of_a_build_under_which_something_changed(tmp_path):
+    copy = tmp_path / "a.ipynb"
+    copy.write_text("{}")
+    kept = tmp_path / "kept"
+    reuse.keep({kept / "a-1.ipynb": copy}, kept, reuse.state())
+    assert [path.name for path in kept.iterdir()] == ["a-1.ipynb"]
+    reuse.keep({kept / "a-1.ipynb": copy}, kept, "what it was before")
+    assert not list(kept.iterdir())
 
 
 def test_executed_copy_hides_the_injected_cell_and_holds_no_paths(tmp_path):
