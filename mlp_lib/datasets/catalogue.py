@@ -38,7 +38,7 @@ FACTS = {
         Facts("digits", "scikit-learn digits", 10, 1, 8, 1437, 360, (0.3056,), (0.3759,), COMPUTED, True),
         Facts(
             "digits-32",
-            "scikit-learn digits at 32 px in three channels",
+            "digits at 32 px",
             10,
             3,
             32,

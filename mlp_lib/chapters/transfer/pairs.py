@@ -26,7 +26,7 @@ Pairs = Mapping[Pair, Results]
 def gains(pairs: Pairs) -> Figure:
     """Fine-tuned minus from scratch for as long as both, in points of test top-1, with 95% intervals: a row a pair, a
     mark a model."""
-    names = [_title(pair) for pair in pairs]
+    names = [_title(pair).replace(" to ", "\nto ") for pair in pairs]
     figure, axis = plt.subplots(figsize=(WIDTH, 1.1 + 0.6 * len(names)))
     axis.axvline(0, color="0.4", lw=0.8)
     axis.axvline(FAR, color="0.6", lw=0.8, ls="--")
