@@ -317,7 +317,8 @@ def with_beside(results: Scaling, at: Callable[..., Scaling]) -> pd.DataFrame:
     it, which `at(size, **changes)` reads; of any other results their own."""
     if results.grid != GRIDS["laptop"]:
         return results.points
-    return together(results.points, *(at("overnight", **changes).points for changes in (NARROW, TRANSFORMERS)))
+    beside = [at("overnight", **changes) for changes in (NARROW, TRANSFORMERS)]
+    return together(results.points, *(other.points for other in beside if other.complete))
 
 
 def of_family(points: pd.DataFrame, family: str) -> pd.DataFrame:

@@ -167,3 +167,14 @@ def test_a_run_in_two_grids_counts_once():
     points = scaling.points_of(frame(1.0, 0.35))
     assert len(scaling.together(points, points[:10])) == len(points)
     assert scaling.together(points[:0], points[:0]).empty
+
+
+def test_the_corners_of_the_probed_grid():
+    runs = frame(1.0, 0.35)
+    runs["measures"] = [{"probe_cifar10": {"test_top1": curve[-1]["val_top1"]}} for curve in runs["curve"]]
+    results = scaling.Scaling({}, runs, scaling.points_of(runs), STUDY.resolve("laptop", **scaling.PROBED))
+    found = probed.corners(scaling.by_probe(results))
+    few, many = 0.2 + 0.1 * (4e6 / 1.5e5) ** -1 + 0.3, 0.2 + 0.1 + 0.3 * (32_000 / 500) ** -0.35
+    assert found["few"].mean == pytest.approx(100 * few, abs=0.5) and found["few"].n == 3
+    assert found["many"].mean == pytest.approx(100 * many, abs=0.5)
+    assert {corner.n for corner in probed.corners(scaling.by_probe(results)[:0]).values()} == {0}

@@ -80,7 +80,7 @@ def checks(shown: Shown) -> dict[str, Estimate]:
     }
     if other:
         settings["overnight"] = (runs_of(scaling.of_family(other.points, JUDGED)), "varpro")
-    if narrow:
+    if narrow and narrow.complete:
         wider = runs_of(scaling.together(mlp, scaling.of_family(narrow.points, JUDGED)))
         settings |= {"with two narrower widths": (wider, "varpro"), "the same, isoFLOP minima": (wider, "isoflop")}
     found = {}

@@ -9,8 +9,18 @@ import pandas as pd
 from mlp_lib.chapters import scaling
 from mlp_lib.chapters.laws import rules
 from mlp_lib.chapters.laws.figures import text_of
-from mlp_lib.stats.intervals import Estimate
+from mlp_lib.records.behind import with_runs
+from mlp_lib.stats.intervals import Estimate, t_interval
 from mlp_lib.stats.laws.joint import CONSTANTS
+
+
+def corners(read: pd.DataFrame) -> dict[str, Estimate]:
+    """Error (%) by the probe, between seeds, in two corners of the grid: "few" images with the most parameters, and
+    "many" images with the fewest."""
+    largest, smallest = read["params"] == read["params"].max(), read["params"] == read["params"].min()
+    fewest, most = read["examples"] == read["examples"].min(), read["examples"] == read["examples"].max()
+    cells = {"few": read[largest & fewest], "many": read[smallest & most]}
+    return {name: t_interval(with_runs(100 * cell["error"], cell)) for name, cell in cells.items()}
 
 
 def table(results: scaling.Scaling) -> pd.DataFrame:
@@ -30,6 +40,7 @@ def table(results: scaling.Scaling) -> pd.DataFrame:
         if law is None:
             continue
         value = {c: Estimate(law.constants[c], law.intervals[c], seeds).of_runs(own) for c in CONSTANTS}
+        miss = rules.law_holds_of(own)[rules.SATURATING]
         unknown = [constant for constant in CONSTANTS if not law.identified[constant]]
         rows.append(
             {
@@ -39,7 +50,7 @@ def table(results: scaling.Scaling) -> pd.DataFrame:
                 "alpha, of parameters [95%]": text_of(value["alpha"]),
                 "beta, of images [95%]": text_of(value["beta"]),
                 "not identified": ", ".join(unknown).replace("E", "E_inf"),
-                "law of compute misses, %": rules.law_holds_of(own)[rules.SATURATING].text(),
+                "law of compute misses, %": miss.text() if miss.n else "too few points",
             }
         )
     return pd.DataFrame(rows) if rows else pd.DataFrame({"measured by": ["not run"]})
