@@ -326,12 +326,13 @@ def of_family(points: pd.DataFrame, family: str) -> pd.DataFrame:
     return points[points["family"] == family].reset_index(drop=True)
 
 
-def joint_law(params, examples, loss, method: str = "varpro") -> Joint:
+def joint_law(params, examples, loss, method: str = "varpro", groups=None) -> Joint:
     """`stats.laws.joint.fit_joint` with its intervals, worked out once for equal runs. Raises UserError as it does."""
     columns = [np.asarray(values, float) for values in (params, examples, loss)]
-    key = ("joint law", method, *(column.tobytes() for column in columns))
+    groups = None if groups is None else np.asarray(groups)
+    key = ("joint law", method, None if groups is None else groups.tobytes(), *(column.tobytes() for column in columns))
     if key not in _LAWS:
-        _LAWS[key] = shared(key, lambda: fit_joint(*columns, method=method))
+        _LAWS[key] = shared(key, lambda: fit_joint(*columns, method=method, groups=groups))
     return _LAWS[key]
 
 

@@ -10,6 +10,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
+from mlp_lib.chapters.scaling import joint_law
 from mlp_lib.chapters.symmetry.figures import points_of
 from mlp_lib.chapters.symmetry.study import Results
 from mlp_lib.errors import UserError
@@ -17,7 +18,7 @@ from mlp_lib.plots.style import WIDTH, say_not_run
 from mlp_lib.records.behind import note, with_runs
 from mlp_lib.stats.intervals import Estimate, t_interval
 from mlp_lib.stats.laws.allocate import of_law
-from mlp_lib.stats.laws.joint import CONSTANTS, Joint, fit_joint
+from mlp_lib.stats.laws.joint import CONSTANTS, Joint
 
 REPEATED = 5000  # images that come again, beside the new ones
 # What makes the laptop preset train the widths.
@@ -51,7 +52,7 @@ def law(own: pd.DataFrame) -> Joint | None:
         return None
     runs = used["key"].astype("category").cat.codes.to_numpy()
     try:
-        return fit_joint(used["params"], used["seen"], used["error"] / 100, groups=runs)
+        return joint_law(used["params"], used["seen"], used["error"] / 100, groups=runs)
     except UserError:
         return None
 
@@ -94,9 +95,10 @@ def table_of_law(own: pd.DataFrame) -> pd.DataFrame:
         low, high = (factor * end for end in found.intervals[constant])
         value = f"{factor * found.constants[constant]:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
         rows.append((name, note(value, runs), "yes" if found.identified[constant] else "no"))
-    share = of_law(found)
-    value = f"{share.params:.2f} [{share.params_interval[0]:.2f}, {share.params_interval[1]:.2f}]"
-    known = "yes" if "not identified" not in share.note else "no"
+    share = best_size(own)
+    low, high = share.interval
+    known = "yes" if "not identified" not in of_law(found).note else "no"
+    value = f"{share.mean:.2f} [{low:.2f}, {high:.2f}]"
     rows.append(("exponent of the best number of parameters", note(value, runs), known))
     rows.append(("misses, %", f"{100 * found.rms_log:.1f}", ""))
     return pd.DataFrame(rows, columns=["constant", "value [95%]", "identified"])
@@ -110,6 +112,16 @@ def exponent(own: pd.DataFrame, name: str) -> Estimate:
     assert name in CONSTANTS
     used = fitted(own)
     return Estimate(found.constants[name], found.intervals[name], used["seed"].nunique()).of_runs(used)
+
+
+def best_size(own: pd.DataFrame) -> Estimate:
+    """The exponent with which the best number of parameters grows with compute, which is proportional to P D, with its
+    bootstrap interval; n = 0 where no law was fitted."""
+    found = law(own)
+    if found is None:
+        return t_interval([])
+    used, share = fitted(own), of_law(found)
+    return Estimate(share.params, share.params_interval, used["seed"].nunique()).of_runs(used)
 
 
 def table_of_widths(own: pd.DataFrame) -> pd.DataFrame:
