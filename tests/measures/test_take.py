@@ -75,8 +75,8 @@ def test_what_looks_at_an_embedding_is_for_networks_that_start_with_one(name):
     layers = {"first_layer", "first_layer_initial", "first_layer_spread", "first_layer_change"}
     assert all((obstacle(measured, run) is None) == dense for measured in layers)
     general = {"translated", "test_crops", "sharpness", "gradient_noise"}
-    general |= {f"{reader}_{target}" for reader in READERS for target in ("cifar10", "cifar100")}
-    assert set(applicable(tuple(MEASURES), run)) - layers == general  # shapes has colours, and digits has none
+    general |= {f"{reader}_{target}" for reader in READERS for target in ("digits-32", "cifar10", "cifar100")}
+    assert set(applicable(tuple(MEASURES), run)) - layers == general  # shapes has colours, and digits have none
 
 
 def test_the_initial_layer_is_the_one_that_training_starts_from(tmp_path):

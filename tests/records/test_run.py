@@ -180,7 +180,7 @@ INVALID = [
     ("too small", dict(SMALL, lr=0), "lr=0: .*greater than 0"),
     ("model missing", dict(dataset="digits", epochs=1), "model is missing.*model=B-6/Wi-256"),
     ("unknown model", dict(SMALL, model="resnet50"), "unknown model 'resnet50'.*B-12/Wi-512"),
-    ("unknown data", dict(SMALL, dataset="mnist"), "'mnist'.*digits, shapes, shapes-centred"),
+    ("unknown data", dict(SMALL, dataset="mnist"), "'mnist'.*digits, digits-32, shapes, shapes-centred"),
     ("batch too large", dict(SMALL, batch_size=2000), "batch_size=2000.*digits.*at most 1293"),
     ("subset too large", dict(SMALL, subset=1300), "subset=1300.*1293"),
     ("subset of none", dict(SMALL, subset=0), "subset=0.*greater than or equal to 1"),
