@@ -36,7 +36,7 @@ def state() -> str:
     tell(sorted((name, value) for name, value in os.environ.items() if name.startswith("MLP_LIB_")))
     for path in sorted(PACKAGE.rglob("*.py")):
         tell(path.relative_to(PACKAGE).as_posix(), path.read_bytes())
-    for folder in {REPOSITORY / "data", REPOSITORY / "benchmarks", data_root(), default_folder()}:
+    for folder in sorted({REPOSITORY / "data", REPOSITORY / "benchmarks", data_root(), default_folder()}):
         tell(*_files(folder, DEPTH))
     return told.hexdigest()
 

@@ -190,6 +190,21 @@ def test_what_nothing_has_changed_for_is_taken_over_from_the_last_build(tmp_path
     assert [path.name[:2] for path in kept.iterdir()] == ["a-"]  # what no page can use any more is gone
 
 
+@pytest.mark.parametrize("seed", ["1", "2"])
+def test_another_process_finds_the_same_state(seed):
+    """Sets are in another order there."""
+    code = "from mlp_lib.book import reuse; print(reuse.state())"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONHASHSEED": seed},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == reuse.state()
+
+
 def test_nothing_is_kept_of_a_build_under_which_something_changed(tmp_path):
     copy = tmp_path / "a.ipynb"
     copy.write_text("{}")
