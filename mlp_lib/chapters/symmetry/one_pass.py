@@ -18,7 +18,7 @@ from mlp_lib.plots.style import WIDTH, say_not_run
 from mlp_lib.records.behind import note, with_runs
 from mlp_lib.stats.intervals import Estimate, t_interval
 from mlp_lib.stats.laws.allocate import of_law
-from mlp_lib.stats.laws.joint import CONSTANTS, Joint
+from mlp_lib.stats.laws.joint import Joint
 
 REPEATED = 5000  # images that come again, beside the new ones
 # What makes the laptop preset train the widths.
@@ -105,11 +105,10 @@ def table_of_law(own: pd.DataFrame) -> pd.DataFrame:
 
 
 def exponent(own: pd.DataFrame, name: str) -> Estimate:
-    """One of the law's `joint.CONSTANTS` with its bootstrap interval; n = 0 where no law was fitted."""
+    """One of the constants of `stats.laws.joint.Joint` with its bootstrap interval; n = 0 where no law was fitted."""
     found = law(own)
     if found is None:
         return t_interval([])
-    assert name in CONSTANTS
     used = fitted(own)
     return Estimate(found.constants[name], found.intervals[name], used["seed"].nunique()).of_runs(used)
 
