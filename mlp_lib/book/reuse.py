@@ -44,9 +44,11 @@ def state() -> str:
 def _files(folder: Path, depth: int) -> list[tuple[str, int, int]]:
     """Path, size and time of every file down to so many folders, and of the folders below, in order."""
     found = []
-    if not folder.is_dir():
+    try:
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except OSError:  # absent, or not to be read: no page reads anything there
         return [(str(folder), 0, 0)]
-    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+    for entry in entries:
         if entry.is_dir() and depth and entry.name != "__pycache__":
             found += _files(Path(entry.path), depth - 1)
         elif entry.is_file() or entry.is_dir():

@@ -37,14 +37,10 @@ def exponents_of(points: pd.DataFrame) -> dict[str, dict[str, Exponents | None]]
 def exponents_beside(points: pd.DataFrame, wider: pd.DataFrame) -> dict[str, dict[str, Exponents | None]]:
     """`exponents_of` the chapter's own points, then of what `wider` adds to them: more widths of a family, or another
     family."""
-    own, beside = exponents_of(points), exponents_of(wider)
-    counts = {name: scaling.of_family(points, name)["model"].nunique() for name in beside}
-    more = {
-        f"{name} with narrower widths" if name in own else name: found
-        for name, found in beside.items()
-        if scaling.of_family(wider, name)["model"].nunique() > counts[name]
-    }
-    return own | more
+    own = exponents_of(points)
+    widened = wider.loc[~wider["model"].isin(points["model"]), "family"]
+    beside = exponents_of(wider[wider["family"].isin(widened)])
+    return own | {f"{name} with narrower widths" if name in own else name: found for name, found in beside.items()}
 
 
 def table_of_exponents(exponents: dict[str, dict[str, Exponents | None]]) -> pd.DataFrame:

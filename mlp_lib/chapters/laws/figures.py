@@ -18,7 +18,7 @@ from mlp_lib.records.behind import note
 from mlp_lib.stats.intervals import Estimate, t_interval
 from mlp_lib.stats.laws.compare import compare_curves
 from mlp_lib.stats.laws.curves import Curve, fit_curve, fit_power, fit_saturating
-from mlp_lib.stats.laws.joint import CONSTANTS
+from mlp_lib.stats.laws.joint import CONSTANTS, Joint
 
 # Exponents of E(C) that the paper states: (text, how sure). Three downstream tasks, and the S-MLP beside the B-MLP.
 PAPERS_EXPONENTS = {"B-MLP": "0.25 on CIFAR-100; 0.12 to 0.35 over its tasks", "S-MLP": "0.22 on CIFAR-100"}
@@ -200,11 +200,7 @@ def table_of_joint_laws(points: pd.DataFrame) -> pd.DataFrame:
             law, seeds = rules.exponents(own, method=method)
             if law is None:
                 continue
-            value = {
-                constant: Estimate(law.constants[constant], law.intervals[constant], seeds).of_runs(own)
-                for constant in CONSTANTS
-            }
-            unknown = [constant for constant in CONSTANTS if not law.identified[constant]]
+            value = constants_of(law, seeds, own)
             rows.append(
                 {
                     "family": family,
@@ -212,11 +208,21 @@ def table_of_joint_laws(points: pd.DataFrame) -> pd.DataFrame:
                     "alpha, of parameters [95%]": text_of(value["alpha"]),
                     "beta, of images [95%]": text_of(value["beta"]),
                     "limit E_inf, % [95%]": text_of(_times(value["E"], 100), 1),
-                    "not identified": ", ".join(unknown).replace("E", "E_inf") or "",
+                    "not identified": not_identified(law),
                     "misses, %": f"{100 * law.rms_log:.1f}",
                 }
             )
     return pd.DataFrame(rows) if rows else pd.DataFrame({"joint law": ["not fitted: too few cells"]})
+
+
+def constants_of(law: Joint, seeds: int, points: pd.DataFrame) -> dict[str, Estimate]:
+    """The joint law's constants with bootstrap intervals. `points` are those that it was fitted to."""
+    return {name: Estimate(law.constants[name], law.intervals[name], seeds).of_runs(points) for name in CONSTANTS}
+
+
+def not_identified(law: Joint) -> str:
+    """The constants that the data do not limit on both sides, for a table."""
+    return ", ".join(name for name in CONSTANTS if not law.identified[name]).replace("E", "E_inf")
 
 
 def _times(value: Estimate, factor: float) -> Estimate:

@@ -8,10 +8,9 @@ import pandas as pd
 
 from mlp_lib.chapters import scaling
 from mlp_lib.chapters.laws import rules
-from mlp_lib.chapters.laws.figures import text_of
+from mlp_lib.chapters.laws.figures import constants_of, not_identified, text_of
 from mlp_lib.records.behind import with_runs
 from mlp_lib.stats.intervals import Estimate, t_interval
-from mlp_lib.stats.laws.joint import CONSTANTS
 
 
 def corners(read: pd.DataFrame) -> dict[str, Estimate]:
@@ -39,9 +38,8 @@ def table(results: scaling.Scaling) -> pd.DataFrame:
         law, seeds = rules.exponents(own)
         if law is None:
             continue
-        value = {c: Estimate(law.constants[c], law.intervals[c], seeds).of_runs(own) for c in CONSTANTS}
+        value = constants_of(law, seeds, own)
         miss = rules.law_holds_of(own)[rules.SATURATING]
-        unknown = [constant for constant in CONSTANTS if not law.identified[constant]]
         rows.append(
             {
                 "measured by": name,
@@ -49,7 +47,7 @@ def table(results: scaling.Scaling) -> pd.DataFrame:
                 "to": f"{100 * own['error'].min():.1f}",
                 "alpha, of parameters [95%]": text_of(value["alpha"]),
                 "beta, of images [95%]": text_of(value["beta"]),
-                "not identified": ", ".join(unknown).replace("E", "E_inf"),
+                "not identified": not_identified(law),
                 "law of compute misses, %": miss.text() if miss.n else "too few points",
             }
         )
