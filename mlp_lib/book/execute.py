@@ -13,7 +13,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
 from mlp_lib import shared_pages
-from mlp_lib.book import reuse
+from mlp_lib.book import forked_kernels, reuse
 from mlp_lib.chapters.registry import STUDIES
 from mlp_lib.chapters.study import SIZES
 from mlp_lib.errors import UserError
@@ -41,10 +41,12 @@ def execute_all(notebooks: list[Path], folder: Path, preset: str, train: bool, k
     waves = [[notebook for notebook in notebooks if notebook not in last], *([notebook] for notebook in last)]
     side_by_side = max(1, min(usable_cores(), len(waves[0])))
     limits = {name: str(max(1, usable_cores() // side_by_side)) for name in THREAD_VARIABLES}
+    forked = forked_kernels.POSSIBLE and len(notebooks) > 2 * side_by_side  # below, importing once saves nothing
+    backend = forked_kernels.BACKEND if forked else {}
     rows: list[dict] = []
     with (
         tempfile.TemporaryDirectory() as shared,
-        environment(**limits, **WAIT_POLICY, **{shared_pages.FOLDER: shared}),
+        environment(**limits, **WAIT_POLICY, **backend, **{shared_pages.FOLDER: shared}),
         _pool(side_by_side) as pool,
     ):
         for wave in waves:
@@ -65,7 +67,7 @@ def execute_all(notebooks: list[Path], folder: Path, preset: str, train: bool, k
                         print(f"  {notebook.stem:<28} unchanged", flush=True)
                         continue
                 with nothing_of_main():
-                    future = pool.submit(_execute_one, notebook, folder / notebook.name, given, live)
+                    future = pool.submit(_execute_one, notebook, folder / notebook.name, given, live, forked)
                 futures[future] = row
             for future in as_completed(futures):
                 row = futures[future]
@@ -101,18 +103,18 @@ def _size(notebook: Path, preset: str, live: bool) -> str:
     return "smoke" if live else preset if preset in own else "auto"
 
 
-def _execute_one(notebook: Path, out: Path, parameters: dict, live: bool) -> float:
+def _execute_one(notebook: Path, out: Path, parameters: dict, live: bool, forked: bool) -> float:
     """`execute` in a process of its own. What a live notebook trains goes into the build's own store: its numbers must
     come from this build, and building must not add records to the repository."""
     with environment(MLP_LIB_RUNS=str(out.parent.parent.parent / "runs")) if live else contextlib.nullcontext():
-        return execute(notebook, out, parameters)
+        return execute(notebook, out, parameters, forked)
 
 
-def execute(notebook: Path, out: Path, parameters: dict | None = None) -> float:
+def execute(notebook: Path, out: Path, parameters: dict | None = None, forked: bool = False) -> float:
     """Run `notebook` in its own folder with `parameters`, write the executed copy to `out`, return the seconds.
 
     Unlike papermill, which only logs them, unknown parameter names are refused before anything runs. The kernel is
-    this interpreter, whatever kernels the user has registered.
+    this interpreter, whatever kernels the user has registered; with `forked` a fork of one (`forked_kernels`).
 
     Raises UserError for an unknown name and for a failing cell; `out` then holds the notebook with its traceback.
     """
@@ -141,6 +143,7 @@ def execute(notebook: Path, out: Path, parameters: dict | None = None) -> float:
                 progress_bar=False,
                 start_timeout=180,
                 extra_arguments=["--log-level=50"],  # the kernel's own warnings, not the notebook's
+                **({"kernel_manager_class": forked_kernels.ForkedKernelManager} if forked else {}),
             )
         except papermill.PapermillExecutionError as error:
             reason = f"{error.ename}: {error.evalue}".strip().splitlines()[0]

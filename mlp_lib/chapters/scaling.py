@@ -10,7 +10,7 @@ a curve are no end.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -310,6 +310,13 @@ def together(*parts: pd.DataFrame) -> pd.DataFrame:
     if not found:
         return parts[0]
     return pd.concat(found, ignore_index=True).drop_duplicates(["key", "epoch"], ignore_index=True)
+
+
+def once_complete(results: Scaling | None) -> Scaling | None:
+    """The results, without a row or point until they are complete: a part of a grid would be another check."""
+    if results is None or results.complete:
+        return results
+    return replace(results, frame=results.frame[:0], points=results.points[:0])
 
 
 def with_beside(results: Scaling, at: Callable[..., Scaling]) -> pd.DataFrame:

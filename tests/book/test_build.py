@@ -6,6 +6,8 @@ import re
 import shutil
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -19,7 +21,7 @@ from bs4 import BeautifulSoup
 from nbformat.v4 import new_code_cell, new_notebook
 
 import mlp_lib
-from mlp_lib.book import build, execute, finish, reuse
+from mlp_lib.book import build, execute, finish, forked_kernels, reuse
 from mlp_lib.chapters import claims
 from mlp_lib.chapters.registry import RULE_CHANGES
 from mlp_lib.errors import UserError
@@ -235,6 +237,51 @@ def test_kernel_is_this_python_and_this_library_whatever_is_installed(tmp_path, 
     source = write_notebook(tmp_path / "n.ipynb", "import sys, mlp_lib\nprint(sys.prefix, mlp_lib.__file__)")
     execute.execute(source, tmp_path / "out.ipynb")
     assert printed(tmp_path / "out.ipynb").split() == [sys.prefix, str(ROOT / "mlp_lib" / "__init__.py")]
+
+
+@pytest.mark.skipif(not forked_kernels.POSSIBLE, reason="forks are not safe here")
+def test_pages_of_a_book_share_imports_and_nothing_else(tmp_path, monkeypatch):
+    monkeypatch.setattr(execute, "usable_cores", lambda: 1)
+    show = (
+        "import builtins, os, sys\n"
+        "print(os.getpid(), 'pandas' in sys.modules, hasattr(builtins, 'left'), os.environ.get('LEFT'), os.getcwd())\n"
+        "builtins.left, os.environ['LEFT'] = True, 'x'"
+    )
+    draw = "import matplotlib.pyplot as plt\nplt.plot([1, 2]);"
+    paths = [write_notebook(tmp_path / "nb" / f"{name}.ipynb", show, draw) for name in "abc"]
+    execute.execute_all(paths, tmp_path / "out", preset="laptop", train=False)
+    told = [printed(tmp_path / "out" / path.name).split() for path in paths]
+    assert len({pid for pid, *_ in told}) == 3
+    assert [rest for _, *rest in told] == 3 * [["True", "False", "None", str(tmp_path / "nb")]]
+    outputs = nbformat.read(tmp_path / "out" / "a.ipynb", as_version=4).cells[-1].outputs
+    assert any("image/png" in output.get("data", {}) for output in outputs)  # as a kernel shows a figure
+
+    write_notebook(paths[1], "raise RuntimeError('no such thing')")
+    with pytest.raises(UserError, match="b.ipynb failed in cell .*no such thing"):
+        execute.execute_all(paths, tmp_path / "again", preset="laptop", train=False)
+
+
+@pytest.mark.skipif(not forked_kernels.POSSIBLE, reason="forks are not safe here")
+def test_a_forked_kernel_ends_with_the_build_that_is_killed(tmp_path):
+    told = tmp_path / "pid"
+    page = write_notebook(
+        tmp_path / "n.ipynb", f"import os, time\nopen({str(told)!r}, 'w').write(str(os.getpid()))\ntime.sleep(600)"
+    )
+    code = (
+        f"from mlp_lib.book import execute\nexecute.execute({str(page)!r}, {str(tmp_path / 'o.ipynb')!r}, None, True)"
+    )
+    build_process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT)
+    wait_until(lambda: told.is_file() and told.read_text(), 60)
+    build_process.kill()
+    build_process.wait()
+    wait_until(lambda: not Path("/proc", told.read_text()).exists(), 30)
+
+
+def wait_until(come: Callable[[], object], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not come():
+        assert time.monotonic() < deadline, "it did not come"
+        time.sleep(0.1)
 
 
 def test_failing_notebook_is_named_with_its_error_and_its_copy(tmp_path):

@@ -127,6 +127,24 @@ def test_what_the_probe_reads_takes_the_place_of_the_error_at_the_end():
     assert {laws.PROBE, laws.UPSTREAM} <= set(laws.law_checks(shown))
 
 
+def test_a_grid_of_which_a_run_is_missing_is_no_check_yet():
+    runs = frame(1.0, 0.35)
+    runs["measures"] = [{"probe_cifar10": {"test_top1": curve[-1]["val_top1"]}} for curve in runs["curve"]]
+    grid = STUDY.resolve("laptop", **scaling.PROBED)
+    whole = scaling.Scaling({}, runs, scaling.points_of(runs), grid)
+    short = runs.assign(status=["not run", *runs["status"][1:]])
+    part = scaling.Scaling({}, short, scaling.points_of(short), grid)
+    read = {
+        name: Shown(whole, lambda size, own=own, **changes: own) for name, own in (("part", part), ("whole", whole))
+    }
+    for checks in (laws.exponent_checks, laws.law_checks, allocation.checks):
+        found = {name: checks(shown) for name, shown in read.items()}
+        differ = {name for name in found["whole"] if found["part"][name].n != found["whole"][name].n}
+        assert "overnight" in differ and all(found["part"][name].n == 0 for name in differ)
+        if checks is not allocation.checks:
+            assert differ == {"overnight", laws.PROBE, laws.UPSTREAM}
+
+
 def test_without_probes_nothing_is_read():
     runs = frame(1.0, 0.35).assign(status="not run")
     results = scaling.Scaling({}, runs, scaling.points_of(runs), STUDY.resolve("laptop", **scaling.PROBED))

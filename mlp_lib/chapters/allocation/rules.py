@@ -68,7 +68,8 @@ def optimal_parameters(frame: pd.DataFrame) -> dict[str, Estimate]:
 
 def checks(shown: Shown) -> dict[str, Estimate]:
     """Claim 7 under other settings: how far the exponent lies below one half."""
-    points, other, narrow = shown.results.points, shown.at("overnight"), shown.at("overnight", **scaling.NARROW)
+    points, other = shown.results.points, scaling.once_complete(shown.at("overnight"))
+    narrow = scaling.once_complete(shown.at("overnight", **scaling.NARROW))
     mlp = scaling.of_family(points, JUDGED)
     settings = {
         **{name: (runs_of(mlp), method) for method, name in METHODS.items() if method != "varpro"},
@@ -80,7 +81,7 @@ def checks(shown: Shown) -> dict[str, Estimate]:
     }
     if other:
         settings["overnight"] = (runs_of(scaling.of_family(other.points, JUDGED)), "varpro")
-    if narrow and narrow.complete:
+    if narrow:
         wider = runs_of(scaling.together(mlp, scaling.of_family(narrow.points, JUDGED)))
         settings |= {"with two narrower widths": (wider, "varpro"), "the same, isoFLOP minima": (wider, "isoflop")}
     found = {}

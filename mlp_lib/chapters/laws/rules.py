@@ -95,7 +95,8 @@ def steeper_in_parameters(frame: pd.DataFrame) -> dict[str, Estimate]:
 
 def law_checks(shown: Shown) -> dict[str, Estimate]:
     """Claim 5 under other settings: how far the saturating law's miss lies below the bound."""
-    points, other, probed = shown.results.points, shown.at("overnight"), shown.at("laptop", **scaling.PROBED)
+    points, other = shown.results.points, scaling.once_complete(shown.at("overnight"))
+    probed = scaling.once_complete(shown.at("laptop", **scaling.PROBED))
     settings: dict[str, Callable[[], dict[str, Estimate]]] = {
         "S-MLP": lambda: law_holds_of(scaling.of_family(points, "S-MLP")),
         "CNN": lambda: law_holds_of(scaling.of_family(points, "CNN")),
@@ -112,7 +113,8 @@ def law_checks(shown: Shown) -> dict[str, Estimate]:
 
 def exponent_checks(shown: Shown) -> dict[str, Estimate]:
     """Claim 6 under other settings: how far the difference of the exponents lies above the bound."""
-    points, other, probed = shown.results.points, shown.at("overnight"), shown.at("laptop", **scaling.PROBED)
+    points, other = shown.results.points, scaling.once_complete(shown.at("overnight"))
+    probed = scaling.once_complete(shown.at("laptop", **scaling.PROBED))
     mlp = scaling.of_family(points, JUDGED)
     small, even = scaling.of_family(points, "S-MLP"), scaling.at_epoch(mlp, scaling.most_passes(mlp))
     fits = {
