@@ -9,6 +9,7 @@ import pytest
 from mlp_lib.chapters import scaling
 from mlp_lib.chapters.allocation import figures as allocation_figures
 from mlp_lib.chapters.allocation import rules as allocation
+from mlp_lib.chapters.laws import figures as laws_figures
 from mlp_lib.chapters.laws import probed
 from mlp_lib.chapters.laws import rules as laws
 from mlp_lib.chapters.laws.study import STUDY
@@ -196,3 +197,15 @@ def test_the_corners_of_the_probed_grid():
     assert found["few"].mean == pytest.approx(100 * few, abs=0.5) and found["few"].n == 3
     assert found["many"].mean == pytest.approx(100 * many, abs=0.5)
     assert {corner.n for corner in probed.corners(scaling.by_probe(results)[:0]).values()} == {0}
+
+
+def test_two_families_are_compared_at_their_largest_models_and_their_slope_over_images_is_found():
+    runs = frame(1.0, 0.35)
+    worse = runs.assign(family="ViT", model="ViT " + runs["model"], key=runs["key"].str.replace("0", "v", n=1))
+    worse["curve"] = [[point | {"val_top1": point["val_top1"] - 4} for point in curve] for curve in runs["curve"]]
+    points = scaling.points_of(pd.concat([runs, worse], ignore_index=True))
+    found = laws_figures.error_beyond(points, "ViT", "B-MLP", 2000)
+    assert found.mean == pytest.approx(4.0) and found.n == 3 and len(found.runs.keys) == 6
+    assert laws_figures.error_beyond(points, "CNN", "B-MLP", 2000).n == 0
+    assert float(laws_figures.exponent_of_images(points, "B-MLP").split()[0]) == pytest.approx(0.35, abs=0.08)
+    assert laws_figures.exponent_of_images(points, "CNN") == "not run"

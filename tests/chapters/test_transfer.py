@@ -10,7 +10,7 @@ from helpers import record_of
 from mlp_lib.chapters import claims
 from mlp_lib.chapters.parameters import TUNING_SEEDS
 from mlp_lib.chapters.rule import Shown
-from mlp_lib.chapters.transfer import figures, pairs, study
+from mlp_lib.chapters.transfer import figures, other_networks, pairs, study
 from mlp_lib.chapters.transfer.presets import AUGMENTED, LONG, PAIRS, PLAIN, PRE_TRAINED, PRESETS, SCRATCH, STARTS
 from mlp_lib.chapters.transfer.rules import checks_of_augmentation, checks_of_gain
 from mlp_lib.chapters.transfer.study import STUDY
@@ -170,9 +170,9 @@ def test_tables_say_what_the_records_say(results):
     assert figures.probe_difference(results).mean == pytest.approx(5.0)
     starts = figures.table_of_starts(results).set_index(["model", "start"])["minus from scratch, for as long"]
     assert starts["B-6/Wi-128", AUGMENTED].startswith("6.0 ") and starts["CNN-8", LONG] == ""
-    gaps = figures.table_of_gaps(results).set_index("model")
+    gaps = other_networks.table_of_gaps(results).set_index("model")
     assert gaps.loc["CNN-8", "closed by pre-training"].startswith("0.0 ")  # all models gain alike in these records
-    assert figures.gap(results, LONG).mean == pytest.approx(0.0) and "B-6/Wi-64" not in gaps.index
+    assert other_networks.gap(results, LONG).mean == pytest.approx(0.0) and "B-6/Wi-64" not in gaps.index
     assert len(figures.table_of_choices(results)) == len(results.choices) + len(results.upstream_choices)
 
 
@@ -184,6 +184,20 @@ def test_the_papers_numbers_stand_beside_ours_with_their_source(results):
     assert any(text.startswith("75.4 (") for text in papers)
     ours = table[table["whose"] == "ours"]
     assert len(ours) == 3 and all("n=3" in text for text in ours["test top-1 %"])
+
+
+def test_every_model_has_its_gain_and_the_counts_read_the_intervals(results):
+    """Fine-tuning brings 9 points and training from scratch for as long 3, for every model and seed alike."""
+    found = other_networks.gains(results)
+    assert list(found) == list(PRESETS["overnight"].models)
+    assert all(gain.mean == pytest.approx(6.0) and gain.n == 3 for gain in found.values())
+    assert (other_networks.count(found, 1), other_networks.count(found, -1)) == (len(found), 0)
+    left, right = other_networks.by_model(results).axes
+    assert [text.get_text() for text in left.get_yticklabels()][:2] == ["B-6/Wi-128 (B-MLP)", "CNN-8 (CNN)"]
+    assert len(left.containers) == 2 * len(found) and len(right.containers) == len(found)
+    nothing = study.collect(PRESETS["laptop"], Fake(PRESETS["laptop"], missing=lambda run: True))
+    assert not other_networks.gains(nothing)
+    assert "not run" in [text.get_text() for text in other_networks.by_model(nothing).axes[0].texts]
 
 
 @pytest.mark.parametrize("name", ["accuracy", "by_target_images", "by_upstream_images", "low_shot", "learning"])

@@ -14,8 +14,8 @@ from mlp_lib.chapters.tuning import Choice
 from mlp_lib.errors import UserError
 from mlp_lib.plots.style import FAMILY_COLOURS, WIDTH, say_not_run
 from mlp_lib.records.architectures import family_of
-from mlp_lib.records.behind import note
-from mlp_lib.stats.intervals import Estimate, t_interval
+from mlp_lib.records.behind import note, with_runs
+from mlp_lib.stats.intervals import Estimate, t_interval, unpaired_difference
 from mlp_lib.stats.laws.compare import compare_curves
 from mlp_lib.stats.laws.curves import Curve, fit_curve, fit_power, fit_saturating
 from mlp_lib.stats.laws.joint import CONSTANTS, Joint
@@ -227,6 +227,25 @@ def not_identified(law: Joint) -> str:
 
 def _times(value: Estimate, factor: float) -> Estimate:
     return value._replace(mean=factor * value.mean, interval=tuple(factor * end for end in value.interval))
+
+
+def exponent_of_images(points: pd.DataFrame, family: str) -> str:
+    """beta of a family's joint law, by variable projection, with its bootstrap interval."""
+    own = scaling.of_family(points, family)
+    law, seeds = rules.exponents(own)
+    return text_of(constants_of(law, seeds, own)["beta"]) if law else "not run"
+
+
+def error_beyond(points: pd.DataFrame, first: str, second: str, images: int) -> Estimate:
+    """Validation error of the first family's largest model at so many images minus that of the second's, in points, at
+    each run's best epoch. The seeds of two architectures are no pairs."""
+    best = scaling.at_best_epoch(points)
+    sides = []
+    for family in (first, second):
+        own = scaling.of_family(best, family)
+        cell = own[(own["params"] == own["params"].max()) & (own["examples"] == images)]
+        sides.append(with_runs((100 * cell["error"]).set_axis(cell["seed"]), cell))
+    return unpaired_difference(*sides)
 
 
 def text_of(value: Estimate, digits: int = 2) -> str:

@@ -17,7 +17,7 @@ from mlp_lib.records.behind import with_runs
 from mlp_lib.records.frames import by_seed, curves, measures_of
 from mlp_lib.records.record import FINISHED
 from mlp_lib.stats.equivalent_examples import Equivalent, equivalent_examples
-from mlp_lib.stats.intervals import Estimate, difference, paired_difference, t_interval
+from mlp_lib.stats.intervals import paired_difference, t_interval
 
 # A start is told by colour and by mark: filled after pre-training, hollow from scratch.
 LOOKS = {
@@ -30,10 +30,10 @@ LOOKS = {
 
 
 def accuracy(results: Results) -> Figure:
-    """Test top-1 on the target after every start, a panel a model that has run, with 95% t-intervals between seeds."""
+    """Test top-1 on the target after every start, of the judged model and of the first control, a panel each, with 95%
+    t-intervals between seeds."""
     frame = at_judged_size(results)
-    run = frame[frame["status"].isin(FINISHED) | frame["judged"]]
-    models = list(run["model"].unique())
+    models = have_run(frame)[:2]
     figure, axes = plt.subplots(len(models), 1, figsize=(WIDTH, 0.7 + 1.35 * len(models)), sharex=True, squeeze=False)
     for axis, model in zip(axes[:, 0], models, strict=True):
         rows = frame[frame["model"] == model]
@@ -56,13 +56,13 @@ def accuracy(results: Results) -> Figure:
 
 def by_target_images(results: Results) -> Figure:
     """The judged model's test top-1 against the number of target images, a line a start, with 95% bands."""
-    frame = results.frame[results.frame["whole_upstream"] & (results.frame["model"] == _judged_model(results))]
+    frame = results.frame[results.frame["whole_upstream"] & (results.frame["model"] == judged_model(results))]
     figure, axis = plt.subplots(figsize=(WIDTH, 3.4))
     for start in STARTS:
         table = _by_images(frame[frame["start"] == start], "train_examples")
         _line(axis, table, LOOKS[start], start)
     axis.set(xlabel="training images of the target (logarithmic)", ylabel="test top-1 (%)")
-    axis.set_title(f"{_judged_model(results)}: accuracy by number of target images", fontsize=10)
+    axis.set_title(f"{judged_model(results)}: accuracy by number of target images", fontsize=10)
     _finish(axis, frame["train_examples"])
     plt.close(figure)
     return figure
@@ -72,7 +72,7 @@ def by_upstream_images(results: Results) -> Figure:
     """Against the number of upstream images, at equal steps: test top-1 after fine-tuning, and what a linear probe
     reads from the features, with 95% bands."""
     frame, upstream = results.frame, results.upstream
-    model = _judged_model(results)
+    model = judged_model(results)
     figure, axis = plt.subplots(figsize=(WIDTH, 3.2))
     own = frame[(frame["model"] == model) & (frame["start"] == AUGMENTED)]
     own = own[own["train_examples"] == _judged_images(results)]
@@ -89,10 +89,12 @@ def by_upstream_images(results: Results) -> Figure:
 
 
 def low_shot(results: Results) -> Figure:
-    """Test top-1 of a linear probe against images a class, a line a kind of pre-training and model, 95% bands."""
+    """Test top-1 of a linear probe against images a class, a line a kind of pre-training, of the first model of every
+    family, with 95% bands."""
     figure, axis = plt.subplots(figsize=(WIDTH, 3.2))
     upstream = _whole(results.upstream)
-    for (model, start), rows in upstream.groupby(["model", "pre_training"], sort=False):
+    first = upstream.drop_duplicates("family")["model"]
+    for (model, start), rows in upstream[upstream["model"].isin(first)].groupby(["model", "pre_training"], sort=False):
         family = rows["family"].iloc[0]
         found = [low for row in rows.to_dict("records") for name, low in measures_of(row).items() if "low_shot" in name]
         if not found:
@@ -129,7 +131,7 @@ def learning(results: Results) -> Figure:
         low, high = zip(*band["t_bounds"], strict=True)
         axis.fill_between(band.index, low, high, color=look["color"], alpha=0.12, lw=0)
     axis.set(xlabel="steps on the target (logarithmic)", ylabel="validation top-1 (%)")
-    axis.set_title(f"{_judged_model(results)}: learning curves on the target", fontsize=10)
+    axis.set_title(f"{judged_model(results)}: learning curves on the target", fontsize=10)
     if axis.lines:
         plain_log_axis(axis)
         axis.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
@@ -143,7 +145,7 @@ def table_of_starts(results: Results) -> pd.DataFrame:
     """Test top-1 on the target by model and start, and each start minus the model's training from scratch for as long
     as both, in points, paired by seed."""
     frame, rows = at_judged_size(results), []
-    for model in frame.loc[frame["status"].isin(FINISHED) | frame["judged"], "model"].unique():
+    for model in have_run(frame):
         own = frame[frame["model"] == model]
         for start in [start for start in STARTS if start in set(own["start"])]:
             found = own[own["start"] == start]
@@ -160,39 +162,10 @@ def table_of_starts(results: Results) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def gap(results: Results, start: str, family: str = "CNN") -> Estimate:
-    """What the first model of a family is better by than the judged B-MLP after the same start, in points of test
-    top-1, paired by seed."""
-    frame = at_judged_size(results)
-    models = frame.loc[frame["family"] == family, "model"]
-    other = models.iloc[0] if len(models) else ""
-    sides = (by_seed(frame, model=model, start=start) for model in (other, _judged_model(results)))
-    return paired_difference(*sides)
-
-
-def table_of_gaps(results: Results) -> pd.DataFrame:
-    """`gap` of every other family, from scratch for as long as both and after pre-training, and how much of it is
-    closed (the first minus the second, paired by seed)."""
-    frame, rows = at_judged_size(results), []
-    mlp = _judged_model(results)
-    for model in frame["model"].unique():
-        own, judged_rows = frame[frame["model"] == model], frame[frame["model"] == mlp]
-        if model == mlp or own["family"].iloc[0] == judged_rows["family"].iloc[0]:
-            continue
-        ahead = {
-            start: difference(by_seed(own, start=start), by_seed(judged_rows, start=start))
-            for start in (LONG, AUGMENTED)
-        }
-        texts = {start: t_interval(by_how_much).text() for start, by_how_much in ahead.items()}
-        closed = paired_difference(ahead[LONG], ahead[AUGMENTED]).text()
-        rows.append({"model": model, **texts, "closed by pre-training": closed})
-    return pd.DataFrame(rows) if rows else pd.DataFrame({"model": ["no other family"]})
-
-
 def table_of_sizes(results: Results) -> pd.DataFrame:
     """By number of target images: the judged model's test top-1 fine-tuned and from scratch, the difference, and how
     many images from scratch bring what pre-training brought."""
-    frame = results.frame[results.frame["whole_upstream"] & (results.frame["model"] == _judged_model(results))]
+    frame = results.frame[results.frame["whole_upstream"] & (results.frame["model"] == judged_model(results))]
     rows = []
     for size in sorted(frame["train_examples"].unique()):
         own = frame[frame["train_examples"] == size]
@@ -211,7 +184,7 @@ def table_of_sizes(results: Results) -> pd.DataFrame:
 def worth(results: Results, images: int | None = None) -> Equivalent:
     """At how many target images does training from scratch, for as long as both, reach what pre-training with
     augmentation reached at `images` of them (where the rules judge, unless given)? n = 0 where there is one size."""
-    frame = results.frame[results.frame["whole_upstream"] & (results.frame["model"] == _judged_model(results))]
+    frame = results.frame[results.frame["whole_upstream"] & (results.frame["model"] == judged_model(results))]
     curve = _by_images(frame[frame["start"] == LONG], "train_examples").dropna(axis="columns", how="all")
     if len(curve.columns) < 2:
         return Equivalent(float("nan"), None, 0, 0, 0)
@@ -245,7 +218,7 @@ def table_of_features(results: Results) -> pd.DataFrame:
 def probe_difference(results: Results, reader: str = "probe_"):
     """The judged model's probe after pre-training with augmentation minus without, paired by seed, in points."""
     own = _whole(results.upstream)
-    own = own[own["model"] == _judged_model(results)]
+    own = own[own["model"] == judged_model(results)]
     sides = [own[own["pre_training"] == start] for start in PRE_TRAINED]
     first, second = (with_runs(read(side, reader).set_axis(side["seed"]), side).dropna() for side in sides)
     return paired_difference(first, second)
@@ -265,7 +238,7 @@ def beside_the_paper(results: Results, scratch: pd.DataFrame, pre_trained: pd.Da
     images = _judged_images(results)
     for start in (LONG, PLAIN, AUGMENTED):
         found = t_interval(by_seed(judged(results.frame), start=start))
-        rows.append(("ours", _judged_model(results), f"{start}; {images:,} images of the target", found.text()))
+        rows.append(("ours", judged_model(results), f"{start}; {images:,} images of the target", found.text()))
     return pd.DataFrame(rows, columns=["whose", "model", "how", "test top-1 %"])
 
 
@@ -276,12 +249,17 @@ def table_of_choices(results: Results) -> pd.DataFrame:
     return tables.table_of_rates(choices, ("training", "model", "start"))
 
 
-def _judged_model(results: Results) -> str:
+def judged_model(results: Results) -> str:
     return judged(results.frame)["model"].iloc[0]
 
 
 def _judged_images(results: Results) -> int:
     return int(judged(results.frame)["train_examples"].iloc[0])
+
+
+def have_run(frame: pd.DataFrame) -> list[str]:
+    """The models of which any run has ended, in order; the judged one in any case."""
+    return list(frame.loc[frame["status"].isin(FINISHED) | frame["judged"], "model"].unique())
 
 
 def at_judged_size(results: Results) -> pd.DataFrame:
