@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mlp_lib.chapters import scaling
+from mlp_lib.chapters import scaling, scaling_grids
 from mlp_lib.chapters.allocation import figures as allocation_figures
 from mlp_lib.chapters.allocation import rules as allocation
 from mlp_lib.chapters.laws import figures as laws_figures
@@ -19,6 +19,7 @@ from mlp_lib.chapters.tuning import not_run
 from mlp_lib.errors import UserError
 from mlp_lib.records.architectures import family_of
 
+UPSTREAM, PROBE = (name.format("CIFAR-100") for name in (laws.UPSTREAM, laws.PROBE))
 WIDTHS = {"B-6/Wi-32": 1.5e5, "B-6/Wi-64": 4e5, "B-6/Wi-128": 1.2e6, "B-6/Wi-256": 4e6}
 
 
@@ -90,7 +91,7 @@ def test_without_records_everything_says_so():
 
 
 def test_the_probed_grid_is_a_preset_that_asks_for_its_measure():
-    grid = STUDY.resolve("laptop", **scaling.PROBED)
+    grid = STUDY.resolve("laptop", **scaling_grids.PROBED)
     asked = {}
 
     def ensure(runs, train=True, measures=None):
@@ -110,7 +111,7 @@ def test_what_the_probe_reads_takes_the_place_of_the_error_at_the_end():
     runs = frame(1.0, 0.35)
     others = frame(0.5, 0.5)["curve"].map(lambda curve: curve[-1]["val_top1"])
     runs["measures"] = [{"probe_cifar10": {"test_top1": top1}} for top1 in others]
-    grid = STUDY.resolve("laptop", **scaling.PROBED)
+    grid = STUDY.resolve("laptop", **scaling_grids.PROBED)
     results = scaling.Scaling({}, runs, scaling.points_of(runs), grid)
     read = scaling.by_probe(results)
     assert len(read) == len(runs) and set(read["epoch"]) == {3.0}
@@ -123,15 +124,15 @@ def test_what_the_probe_reads_takes_the_place_of_the_error_at_the_end():
 
     shown = Shown(results, lambda size, **changes: results if changes else None)
     checks = laws.exponent_checks(shown)
-    assert checks[laws.PROBE].mean == pytest.approx(-laws.STEEPER, abs=0.2)
-    assert checks[laws.UPSTREAM].mean == pytest.approx(0.65 - laws.STEEPER, abs=0.2)
-    assert {laws.PROBE, laws.UPSTREAM} <= set(laws.law_checks(shown))
+    assert checks[PROBE].mean == pytest.approx(-laws.STEEPER, abs=0.2)
+    assert checks[UPSTREAM].mean == pytest.approx(0.65 - laws.STEEPER, abs=0.2)
+    assert {PROBE, UPSTREAM} <= set(laws.law_checks(shown))
 
 
 def test_a_grid_of_which_a_run_is_missing_is_no_check_yet():
     runs = frame(1.0, 0.35)
     runs["measures"] = [{"probe_cifar10": {"test_top1": curve[-1]["val_top1"]}} for curve in runs["curve"]]
-    grid = STUDY.resolve("laptop", **scaling.PROBED)
+    grid = STUDY.resolve("laptop", **scaling_grids.PROBED)
     whole = scaling.Scaling({}, runs, scaling.points_of(runs), grid)
     short = runs.assign(status=["not run", *runs["status"][1:]])
     part = scaling.Scaling({}, short, scaling.points_of(short), grid)
@@ -143,22 +144,25 @@ def test_a_grid_of_which_a_run_is_missing_is_no_check_yet():
         differ = {name for name in found["whole"] if found["part"][name].n != found["whole"][name].n}
         assert "overnight" in differ and all(found["part"][name].n == 0 for name in differ)
         if checks is not allocation.checks:
-            assert differ == {"overnight", laws.PROBE, laws.UPSTREAM}
+            assert differ == {
+                "overnight",
+                *(name.format(title) for name in (laws.PROBE, laws.UPSTREAM) for title in laws.ELSEWHERE),
+            }
 
 
 def test_without_probes_nothing_is_read():
     runs = frame(1.0, 0.35).assign(status="not run")
-    results = scaling.Scaling({}, runs, scaling.points_of(runs), STUDY.resolve("laptop", **scaling.PROBED))
+    results = scaling.Scaling({}, runs, scaling.points_of(runs), STUDY.resolve("laptop", **scaling_grids.PROBED))
     assert scaling.by_probe(results).empty
     assert probed.table(results)["measured by"].tolist() == ["not run"]
-    assert laws.exponent_checks(Shown(results, lambda size, **changes: results))[laws.PROBE].n == 0
+    assert laws.exponent_checks(Shown(results, lambda size, **changes: results))[PROBE].n == 0
 
 
 # --- what was trained beside the laptop preset
 
 
 def test_narrow_widths_and_transformers_stand_beside_the_laptop_preset_alone():
-    laptop = scaling.GRIDS["laptop"]
+    laptop = scaling_grids.GRIDS["laptop"]
     runs = frame(1.0, 0.35)
     results = scaling.Scaling({}, runs, scaling.points_of(runs), laptop)
     asked = []
@@ -176,7 +180,7 @@ def test_narrow_widths_and_transformers_stand_beside_the_laptop_preset_alone():
     assert list(found) == ["B-MLP", "B-MLP with narrower widths", "ViT"]
     changed = replace(results, grid=replace(laptop, dataset="cifar100"))
     assert scaling.with_beside(changed, at) is results.points and len(asked) == 2
-    for changes in (scaling.NARROW, scaling.TRANSFORMERS):
+    for changes in (scaling_grids.NARROW, scaling_grids.TRANSFORMERS):
         grid = STUDY.resolve("overnight", **changes)
         assert (grid.dataset, grid.sizes, grid.epochs_at(500)) == (laptop.dataset, laptop.sizes, laptop.epochs_at(500))
         assert not {*grid.chosen_models} & {*laptop.chosen_models}
@@ -191,7 +195,7 @@ def test_a_run_in_two_grids_counts_once():
 def test_the_corners_of_the_probed_grid():
     runs = frame(1.0, 0.35)
     runs["measures"] = [{"probe_cifar10": {"test_top1": curve[-1]["val_top1"]}} for curve in runs["curve"]]
-    results = scaling.Scaling({}, runs, scaling.points_of(runs), STUDY.resolve("laptop", **scaling.PROBED))
+    results = scaling.Scaling({}, runs, scaling.points_of(runs), STUDY.resolve("laptop", **scaling_grids.PROBED))
     found = probed.corners(scaling.by_probe(results))
     few, many = 0.2 + 0.1 * (4e6 / 1.5e5) ** -1 + 0.3, 0.2 + 0.1 + 0.3 * (32_000 / 500) ** -0.35
     assert found["few"].mean == pytest.approx(100 * few, abs=0.5) and found["few"].n == 3

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from mlp_lib.chapters import scaling
+from mlp_lib.chapters import scaling, scaling_grids
 from mlp_lib.chapters.rule import Rule, Shown
 from mlp_lib.errors import UserError
 from mlp_lib.stats.intervals import Estimate, below, t_interval
@@ -69,7 +69,7 @@ def optimal_parameters(frame: pd.DataFrame) -> dict[str, Estimate]:
 def checks(shown: Shown) -> dict[str, Estimate]:
     """Claim 7 under other settings: how far the exponent lies below one half."""
     points, other = shown.results.points, scaling.once_complete(shown.at("overnight"))
-    narrow = scaling.once_complete(shown.at("overnight", **scaling.NARROW))
+    narrow = scaling.once_complete(shown.at("overnight", **scaling_grids.NARROW))
     mlp = scaling.of_family(points, JUDGED)
     settings = {
         **{name: (runs_of(mlp), method) for method, name in METHODS.items() if method != "varpro"},

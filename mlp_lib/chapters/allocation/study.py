@@ -5,7 +5,7 @@ The runs are those of `chapters.scaling`, which chapter RQ3 reads too: whoever t
     python -m mlp_lib study rq4-allocation --preset laptop    # the runs of rq3-laws
 """
 
-from mlp_lib.chapters import scaling
+from mlp_lib.chapters import scaling, scaling_grids
 from mlp_lib.chapters.allocation.rules import RULE_CHANGES, RULES
 from mlp_lib.chapters.study import Study
 
@@ -13,8 +13,8 @@ STUDY = Study(
     name="rq4-allocation",
     title="Parameters or examples, and what an inductive bias is worth",
     page="rq4-allocation",
-    presets=scaling.GRIDS,
-    parameters=scaling.PARAMETERS,
+    presets=scaling_grids.GRIDS,
+    parameters=scaling_grids.PARAMETERS,
     collect=scaling.collect,
     rules=RULES,
     rule_changes=RULE_CHANGES,

@@ -1,7 +1,8 @@
 """The laws where the paper measures them: of features that are learned on one data set and read on another.
 
-The grid `scaling.PROBED`: B-MLPs at laptop size on CIFAR-100. A linear probe reads the features of every cell, at the
-end of its training, on CIFAR-10; how the features were before, nobody has looked.
+The grids `rules.ELSEWHERE`: B-MLPs at laptop size on CIFAR-100, and on the more images of TinyImageNet at 32 px. A
+linear probe reads the features of every cell on CIFAR-10, at the end of its training; how they were before, nobody has
+looked.
 """
 
 import pandas as pd

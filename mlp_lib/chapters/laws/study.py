@@ -5,7 +5,7 @@ The runs are those of `chapters.scaling`, which chapter RQ4 reads too: whoever t
     python -m mlp_lib study rq3-laws --preset laptop    # 210 runs, about 23 minutes on two CPU cores
 """
 
-from mlp_lib.chapters import scaling
+from mlp_lib.chapters import scaling, scaling_grids
 from mlp_lib.chapters.laws.rules import RULE_CHANGES, RULES
 from mlp_lib.chapters.study import Study
 
@@ -13,8 +13,8 @@ STUDY = Study(
     name="rq3-laws",
     title="Scaling laws: error against compute, parameters and examples",
     page="rq3-laws",
-    presets=scaling.GRIDS,
-    parameters=scaling.PARAMETERS,
+    presets=scaling_grids.GRIDS,
+    parameters=scaling_grids.PARAMETERS,
     collect=scaling.collect,
     rules=RULES,
     rule_changes=RULE_CHANGES,
