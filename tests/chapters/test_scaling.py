@@ -9,8 +9,8 @@ import pytest
 from mlp_lib.chapters import scaling, scaling_grids
 from mlp_lib.chapters.allocation import figures as allocation_figures
 from mlp_lib.chapters.allocation import rules as allocation
+from mlp_lib.chapters.laws import depths, probed
 from mlp_lib.chapters.laws import figures as laws_figures
-from mlp_lib.chapters.laws import probed
 from mlp_lib.chapters.laws import rules as laws
 from mlp_lib.chapters.laws.study import STUDY
 from mlp_lib.chapters.parameters import validated
@@ -116,7 +116,7 @@ def test_what_the_probe_reads_takes_the_place_of_the_error_at_the_end():
     read = scaling.by_probe(results)
     assert len(read) == len(runs) and set(read["epoch"]) == {3.0}
     assert read.set_index("key").loc[runs["key"], "error"].tolist() == pytest.approx((1 - others / 100).tolist())
-    table = probed.table(results).set_index("measured by")
+    table = probed.table({"CIFAR-100": results}).set_index("measured by").drop(columns="learned on")
     found = {name: [float(row[column].split()[0]) for column in list(row.index)[2:4]] for name, row in table.iterrows()}
     best, last, probe = found.values()
     assert best == pytest.approx([1.0, 0.35], abs=0.15) and last == pytest.approx([1.0, 0.35], abs=0.15)
@@ -154,7 +154,7 @@ def test_without_probes_nothing_is_read():
     runs = frame(1.0, 0.35).assign(status="not run")
     results = scaling.Scaling({}, runs, scaling.points_of(runs), STUDY.resolve("laptop", **scaling_grids.PROBED))
     assert scaling.by_probe(results).empty
-    assert probed.table(results)["measured by"].tolist() == ["not run"]
+    assert probed.table({"CIFAR-100": results})["measured by"].tolist() == ["not run"]
     assert laws.exponent_checks(Shown(results, lambda size, **changes: results))[PROBE].n == 0
 
 
@@ -213,3 +213,22 @@ def test_two_families_are_compared_at_their_largest_models_and_their_slope_over_
     assert laws_figures.error_beyond(points, "CNN", "B-MLP", 2000).n == 0
     assert float(laws_figures.exponent_of_images(points, "B-MLP").split()[0]) == pytest.approx(0.35, abs=0.08)
     assert laws_figures.exponent_of_images(points, "CNN") == "not run"
+
+
+def test_networks_of_other_depths_are_held_against_the_law_of_six_blocks():
+    """Errors that are 5% above a known law of parameters and images are found to be so, at every number of images."""
+    runs = frame(0.4, 0.4)
+    deep = runs[runs["model"] == "B-6/Wi-64"].assign(model="B-12/Wi-64", parameters=8e5)
+    curves = []
+    for row in deep.itertuples():
+        error = 1.05 * (0.2 + 0.1 * (8e5 / 1.5e5) ** -0.4 + 0.3 * (row.train_examples / 500) ** -0.4)
+        curves.append([point | {"val_top1": 100 * (1 - error)} for point in row.curve])
+    deep["curve"] = curves
+    points, others = scaling.points_of(runs), scaling.points_of(deep)
+    found = depths.misses(points, others)
+    assert {images for _, images in found} == {500, 2000, 8000, 32_000}
+    assert all(miss.mean == pytest.approx(100 * np.log(1.05), abs=0.6) and miss.n == 3 for miss in found.values())
+    assert depths.largest(found) in found.values()
+    table = depths.table(points, others)
+    assert table["blocks"].tolist() == [12] and table["500 images"].iloc[0].endswith("n=3")
+    assert depths.table(points, others[:0])["model"].tolist() == ["not run"] and depths.largest({}).n == 0

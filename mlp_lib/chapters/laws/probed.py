@@ -5,6 +5,8 @@ linear probe reads the features of every cell on CIFAR-10, at the end of its tra
 looked.
 """
 
+from collections.abc import Mapping
+
 import pandas as pd
 
 from mlp_lib.chapters import scaling
@@ -23,33 +25,35 @@ def corners(read: pd.DataFrame) -> dict[str, Estimate]:
     return {name: t_interval(with_runs(100 * cell["error"], cell)) for name, cell in cells.items()}
 
 
-def table(results: scaling.Scaling) -> pd.DataFrame:
-    """The joint law and the law of the envelope, of the B-MLP's validation error on the set that it learned, at the
-    best pass and at the last one, and of the probe's error on the other set: exponents with bootstrap intervals, and
-    how far the saturating law misses the largest compute."""
-    last = results.points.loc[results.points.groupby("key")["epoch"].idxmax()]
-    read = {
-        "validation, the learned set, best pass": results.points,
-        "validation, the learned set, last pass": last,
-        "linear probe, the other set, last pass": scaling.by_probe(results),
-    }
+def table(grids: Mapping[str, scaling.Scaling]) -> pd.DataFrame:
+    """Of every grid, by what it learns: the joint law and the law of the envelope, of the B-MLP's validation error on
+    the set that it learned, at the best pass and at the last one, and of the probe's error on the other set: exponents
+    with bootstrap intervals, and how far the saturating law misses the largest compute."""
     rows = []
-    for name, points in read.items():
-        own = scaling.of_family(points, rules.JUDGED)
-        law, seeds = rules.exponents(own)
-        if law is None:
-            continue
-        value = constants_of(law, seeds, own)
-        miss = rules.law_holds_of(own)[rules.SATURATING]
-        rows.append(
-            {
-                "measured by": name,
-                "error, % from": f"{100 * own['error'].max():.1f}",
-                "to": f"{100 * own['error'].min():.1f}",
-                "alpha, of parameters [95%]": text_of(value["alpha"]),
-                "beta, of images [95%]": text_of(value["beta"]),
-                "not identified": not_identified(law),
-                "law of compute misses, %": miss.text() if miss.n else "too few points",
-            }
-        )
+    for learned, results in grids.items():
+        last = results.points.loc[results.points.groupby("key")["epoch"].idxmax()]
+        read = {
+            "validation, the learned set, best pass": results.points,
+            "validation, the learned set, last pass": last,
+            "linear probe, the other set, last pass": scaling.by_probe(results),
+        }
+        for name, points in read.items():
+            own = scaling.of_family(points, rules.JUDGED)
+            law, seeds = rules.exponents(own)
+            if law is None:
+                continue
+            value = constants_of(law, seeds, own)
+            miss = rules.law_holds_of(own)[rules.SATURATING]
+            rows.append(
+                {
+                    "learned on": learned,
+                    "measured by": name,
+                    "error, % from": f"{100 * own['error'].max():.1f}",
+                    "to": f"{100 * own['error'].min():.1f}",
+                    "alpha, of parameters [95%]": text_of(value["alpha"]),
+                    "beta, of images [95%]": text_of(value["beta"]),
+                    "not identified": not_identified(law),
+                    "law of compute misses, %": miss.text() if miss.n else "too few points",
+                }
+            )
     return pd.DataFrame(rows) if rows else pd.DataFrame({"measured by": ["not run"]})
