@@ -94,6 +94,7 @@ LAPTOP = tuple(MIDDLES)[:10]
 # What makes the laptop preset measure where the paper does: features that are learned on one data set, read on another.
 _B_MLPS = tuple(model for model in LAPTOP if model.startswith("B-"))
 PROBED = {"dataset": "cifar100", "models": _B_MLPS, "probe": "cifar10"}
+PROBED_CNN = PROBED | {"models": tuple(model for model in LAPTOP if model.startswith("CNN-"))}
 MORE_IMAGES = {
     "dataset": "npz:tinyimagenet32",
     "models": _B_MLPS,

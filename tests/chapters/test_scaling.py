@@ -116,7 +116,8 @@ def test_what_the_probe_reads_takes_the_place_of_the_error_at_the_end():
     read = scaling.by_probe(results)
     assert len(read) == len(runs) and set(read["epoch"]) == {3.0}
     assert read.set_index("key").loc[runs["key"], "error"].tolist() == pytest.approx((1 - others / 100).tolist())
-    table = probed.table({"CIFAR-100": results}).set_index("measured by").drop(columns="learned on")
+    table = probed.table({("B-MLP", "CIFAR-100"): results}).set_index("measured by")
+    table = table.drop(columns=["family", "learned on"])
     found = {name: [float(row[column].split()[0]) for column in list(row.index)[2:4]] for name, row in table.iterrows()}
     best, last, probe = found.values()
     assert best == pytest.approx([1.0, 0.35], abs=0.15) and last == pytest.approx([1.0, 0.35], abs=0.15)
@@ -154,7 +155,7 @@ def test_without_probes_nothing_is_read():
     runs = frame(1.0, 0.35).assign(status="not run")
     results = scaling.Scaling({}, runs, scaling.points_of(runs), STUDY.resolve("laptop", **scaling_grids.PROBED))
     assert scaling.by_probe(results).empty
-    assert probed.table({"CIFAR-100": results})["measured by"].tolist() == ["not run"]
+    assert probed.table({("B-MLP", "CIFAR-100"): results})["measured by"].tolist() == ["not run"]
     assert laws.exponent_checks(Shown(results, lambda size, **changes: results))[PROBE].n == 0
 
 

@@ -1,8 +1,8 @@
 """The laws where the paper measures them: of features that are learned on one data set and read on another.
 
-The grids `rules.ELSEWHERE`: B-MLPs at laptop size on CIFAR-100, and on the more images of TinyImageNet at 32 px. A
-linear probe reads the features of every cell on CIFAR-10, at the end of its training; how they were before, nobody has
-looked.
+B-MLPs at laptop size learn CIFAR-100, and the more images of TinyImageNet at 32 px (`rules.ELSEWHERE`). CNNs learn
+CIFAR-100 (`scaling_grids.PROBED_CNN`). A linear probe reads the features of every cell on CIFAR-10, at the end of its
+training; how they were before, nobody has looked.
 """
 
 from collections.abc import Mapping
@@ -25,12 +25,12 @@ def corners(read: pd.DataFrame) -> dict[str, Estimate]:
     return {name: t_interval(with_runs(100 * cell["error"], cell)) for name, cell in cells.items()}
 
 
-def table(grids: Mapping[str, scaling.Scaling]) -> pd.DataFrame:
-    """Of every grid, by what it learns: the joint law and the law of the envelope, of the B-MLP's validation error on
-    the set that it learned, at the best pass and at the last one, and of the probe's error on the other set: exponents
-    with bootstrap intervals, and how far the saturating law misses the largest compute."""
+def table(grids: Mapping[tuple[str, str], scaling.Scaling]) -> pd.DataFrame:
+    """Of every grid, by family and what it learns: the joint law and the law of the envelope, of the validation error
+    on the set that it learned, at the best pass and at the last one, and of the probe's error on the other set:
+    exponents with bootstrap intervals, and how far the saturating law misses the largest compute."""
     rows = []
-    for learned, results in grids.items():
+    for (family, learned), results in grids.items():
         last = results.points.loc[results.points.groupby("key")["epoch"].idxmax()]
         read = {
             "validation, the learned set, best pass": results.points,
@@ -38,7 +38,7 @@ def table(grids: Mapping[str, scaling.Scaling]) -> pd.DataFrame:
             "linear probe, the other set, last pass": scaling.by_probe(results),
         }
         for name, points in read.items():
-            own = scaling.of_family(points, rules.JUDGED)
+            own = scaling.of_family(points, family)
             law, seeds = rules.exponents(own)
             if law is None:
                 continue
@@ -46,6 +46,7 @@ def table(grids: Mapping[str, scaling.Scaling]) -> pd.DataFrame:
             miss = rules.law_holds_of(own)[rules.SATURATING]
             rows.append(
                 {
+                    "family": family,
                     "learned on": learned,
                     "measured by": name,
                     "error, % from": f"{100 * own['error'].max():.1f}",
