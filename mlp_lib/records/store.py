@@ -15,7 +15,8 @@ from mlp_lib.records.frames import row_of
 from mlp_lib.records.record import CANNOT_RUN, FINISHED, Record, read_record, read_records
 from mlp_lib.records.run import Run
 
-NAME_LENGTH = len("0123456789ab-01234567.json")  # of `Record.filename`
+KEY_LENGTH, NAME_LENGTH = len("0123456789ab"), len("0123456789ab-01234567.json")  # of `Record.filename`
+FEW = 4  # look-ups after a listing, for which going through it costs less than putting it in order
 
 
 def default_folder() -> Path:
@@ -49,36 +50,47 @@ class Store:
 
     def reload(self) -> None:
         """Look again at what is there: other processes may have added records."""
-        self._listing: list[str] | None = None  # names of files, in order: those of one key lie together
-        self._odd: list[str] = []  # of them, those that somebody has named otherwise than by a key
+        self._listing: list[str] | None = None  # what is in the folder
+        self._ordered: list[str] | None = None  # of it, the records' names in order: those of one key lie together
+        self._odd: list[str] = []  # of these, those that somebody has named otherwise than by a key
+        self._looked_up = 0
         self._found: dict[str, dict[Path, Record]] = {}  # by key, the one that stands for its run first
 
     def _changed(self, path: Path, key: str) -> None:
         """Take note of a file that this store has written or deleted: nothing else need be looked at again."""
-        names = self._names()
-        there = path.name in names[bisect.bisect_left(names, path.name) :][:1]
-        if path.exists() and not there:
-            bisect.insort(names, path.name)
-        elif there and not path.exists():
-            names.remove(path.name)
+        names = self._listed()
+        if path.exists() != (path.name in names):
+            names.remove(path.name) if path.name in names else names.append(path.name)
+            self._ordered = None
         self._found.pop(key, None)
+
+    def _listed(self) -> list[str]:
+        """The names of everything in the folder that may be a record, in no order; `_odd` is made with it."""
+        if self._listing is None:
+            try:
+                self._listing = os.listdir(self.folder)
+            except FileNotFoundError:
+                self._listing = []  # it is still to be made
+            except OSError as error:
+                raise UserError(f"records cannot be read from {self.folder}: {error.strerror}") from None
+            odd = [name for name in self._listing if len(name) != NAME_LENGTH or name[KEY_LENGTH] != "-"]
+            self._odd = sorted(name for name in odd if _is_record(name))
+            self._ordered = None
+        return self._listing
 
     def _names(self) -> list[str]:
         """The names of the files of records, in order."""
-        if self._listing is None:
-            try:
-                names = os.listdir(self.folder)
-            except FileNotFoundError:
-                names = []  # it is still to be made
-            except OSError as error:
-                raise UserError(f"records cannot be read from {self.folder}: {error.strerror}") from None
-            # Names that begin with a dot are the system's: a Mac's archive has a `._x.json` beside every `x.json`.
-            self._listing = sorted(name for name in names if name.endswith(".json") and name[0] != ".")
-            self._odd = [name for name in self._listing if len(name) != NAME_LENGTH or name[12] != "-"]
-        return self._listing
+        listed = self._listed()
+        if self._ordered is None:
+            self._ordered = sorted(name for name in listed if _is_record(name))
+        return self._ordered
 
     def _names_of(self, key: str) -> list[str]:
         """The names of the files that may hold records of a run: its own, and those that do not say whose they are."""
+        self._looked_up += 1
+        if self._looked_up <= FEW:
+            own = sorted(name for name in self._listed() if name.startswith(key) and _is_record(name))
+            return [*(name for name in own if name not in self._odd), *self._odd]
         names = self._names()
         first = bisect.bisect_left(names, f"{key}-")
         return [*names[first : bisect.bisect_left(names, f"{key}.", first)], *self._odd]
@@ -228,6 +240,11 @@ class Store:
         and `time`."""
         rows = [row_of(run, record) for run in runs for record in self.replicates(run)]
         return pd.DataFrame(rows) if rows else pd.DataFrame(columns=["key", "status", "precision"])
+
+
+def _is_record(name: str) -> bool:
+    """Names that begin with a dot are the system's: a Mac's archive has a `._x.json` beside every `x.json`."""
+    return name.endswith(".json") and name[0] != "."
 
 
 def _in_order(records: dict[Path, Record]) -> dict[Path, Record]:

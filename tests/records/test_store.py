@@ -18,7 +18,7 @@ from mlp_lib.records.frames import curves
 from mlp_lib.records.merge import merge
 from mlp_lib.records.record import read_record
 from mlp_lib.records.run import make_run
-from mlp_lib.records.store import Store
+from mlp_lib.records.store import FEW, Store
 
 RUN = make_run(model="B-2/Wi-32", dataset="digits", epochs=2, augment="crop")
 
@@ -353,6 +353,22 @@ def test_a_record_under_any_name_is_that_of_its_run(store):
     path.rename(path.with_name("from a friend.json"))
     fresh = Store(store.folder)
     assert fresh.has(RUN) and len(list(fresh)) == 1 and not fresh.has(RUN.but(seed=1))
+
+
+def test_the_first_look_ups_and_the_later_ones_find_the_same(store):
+    """A few names are looked for one by one, more of them in order: with files under other names, and what is added."""
+    some = [RUN.but(seed=seed) for seed in range(3 * FEW)]
+    for run in some:
+        store.add(record_of(run))
+    path = next(store.folder.glob(f"{some[0].key}-*"))
+    path.rename(store.folder / f"{some[0].key} (copy).json")
+    (store.folder / f"._{path.name}").write_bytes(b"")
+    for fresh in (Store(store.folder), Store(store.folder)):
+        assert [record.run for run in some for record in fresh.replicates(run)] == some
+        added = RUN.but(seed=100 + len(list(store.folder.iterdir())))
+        fresh.add(record_of(added))
+        assert fresh.get(added).run == added and Store(store.folder).has(added)
+        some = [added, *reversed(some)]
 
 
 def test_records_of_one_run_are_read_while_another_process_replaces_them(store, monkeypatch):
