@@ -10,11 +10,12 @@ a curve are no end.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
 
+from mlp_lib.chapters.rule import Shown
 from mlp_lib.chapters.scaling_grids import BESIDE, GRIDS, Grid
 from mlp_lib.chapters.tuning import Choice, Ensure, choose_lrs
 from mlp_lib.records.architectures import family_of
@@ -30,16 +31,17 @@ FAMILIES = ("B-MLP", "S-MLP", "CNN", "ViT")
 @dataclass(frozen=True)
 class Scaling:
     """What both chapters show. `frame`: one row a run. `choices`: by model. `points`: one row a run and point of its
-    curve (`points_of`)."""
+    curve (`points_of`). `untrained`: one row a network as it starts, where the grid has a probe to read it."""
 
     choices: dict[str, Choice]
     frame: pd.DataFrame
     points: pd.DataFrame
     grid: Grid
+    untrained: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     @property
     def complete(self) -> bool:
-        """Every learning rate is chosen, and every run has ended."""
+        """Every learning rate is chosen, and every run of the grid has ended."""
         final = all(choice.final for choice in self.choices.values())
         return final and bool(self.frame["status"].isin(FINISHED).all())
 
@@ -66,7 +68,15 @@ def collect(grid: Grid, ensure: Ensure) -> Scaling:
     frame["family"] = frame["model"].map(family_of)
     frame["augmented"] = False
     frame["flags"] = [", ".join(choices[model].flags) for model in frame["model"]]
-    return Scaling(choices, frame, points_of(frame), grid)
+    if not grid.probe:
+        return Scaling(choices, frame, points_of(frame), grid)
+    starts = [grid.untrained(model, seed) for seed in grid.seeds for model in grid.chosen_models]
+    return Scaling(choices, frame, points_of(frame), grid, ensure(starts, measures=measures))
+
+
+def choices_of(*families: str) -> Callable[[Shown], list[Choice]]:
+    """How the learning rates of these families were chosen, for `Study.first_screen`."""
+    return lambda shown: [choice for model, choice in shown.results.choices.items() if family_of(model) in families]
 
 
 COLUMNS = [
@@ -108,14 +118,19 @@ def points_of(frame: pd.DataFrame) -> pd.DataFrame:
     return rows[COLUMNS].reset_index(drop=True)
 
 
+def probe_errors(frame: pd.DataFrame, target: str | None) -> dict[str, float]:
+    """What share of the target's test images the probe gets wrong, by the key of the run that it reads."""
+    found = {}
+    for row in frame.to_dict("records"):
+        if measure := measures_of(row).get(f"probe_{target}"):
+            found[row["key"]] = 1 - measure["test_top1"] / 100
+    return found
+
+
 def by_probe(results: Scaling) -> pd.DataFrame:
     """The last point of every run that was probed, with the probe's error on the other set's test images in the place
     of `error`: columns of `points_of`."""
-    found = {}
-    for row in results.frame.to_dict("records"):
-        for name, measure in measures_of(row).items():
-            if name == f"probe_{results.grid.probe}":
-                found[row["key"]] = 1 - measure["test_top1"] / 100
+    found = probe_errors(results.frame, results.grid.probe)
     own = results.points[results.points["key"].isin(found.keys())]
     last = own.loc[own.groupby("key", sort=False)["epoch"].idxmax()]
     return last.assign(error=last["key"].map(found).astype(float)).reset_index(drop=True)

@@ -9,6 +9,8 @@ from mlp_lib.errors import UserError
 from mlp_lib.measures.applicable import TARGETS
 from mlp_lib.records.run import Run, make_run
 
+NO_RATE = 1e-9  # LION moves a weight by it in a step
+
 
 @dataclass(frozen=True)
 class Grid:
@@ -53,6 +55,10 @@ class Grid:
             lr=rates[len(rates) // 2],
             seed=seed,
         )
+
+    def untrained(self, model: str, seed: int) -> Run:
+        """A network as it starts: one step at a rate that changes no weight by more than rounding does."""
+        return self.run(model, min(self.sizes), seed).but(epochs=None, steps=1, lr=NO_RATE)
 
 
 PARAMETERS = parameters_of(

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from safetensors.torch import load_file
 
 from mlp_lib.chapters import scaling, scaling_grids
 from mlp_lib.chapters.allocation import figures as allocation_figures
@@ -17,7 +18,11 @@ from mlp_lib.chapters.parameters import validated
 from mlp_lib.chapters.rule import Shown
 from mlp_lib.chapters.tuning import not_run
 from mlp_lib.errors import UserError
+from mlp_lib.models import build_for
 from mlp_lib.records.architectures import family_of
+from mlp_lib.records.store import Store
+from mlp_lib.sweeps.execute import execute
+from mlp_lib.training.how import How
 
 UPSTREAM, PROBE = (name.format("CIFAR-100") for name in (laws.UPSTREAM, laws.PROBE))
 WIDTHS = {"B-6/Wi-32": 1.5e5, "B-6/Wi-64": 4e5, "B-6/Wi-128": 1.2e6, "B-6/Wi-256": 4e6}
@@ -100,7 +105,11 @@ def test_the_probed_grid_is_a_preset_that_asks_for_its_measure():
 
     scaling.collect(grid, ensure)
     reported = [run for run, measures in asked.values() if measures == ("probe_cifar10",)]
-    assert len(reported) == 4 * 4 * 3 and {run.dataset for run in reported} == {"cifar100"}
+    starts = [run for run in reported if run.total_steps == 1]
+    assert len(reported) - len(starts) == 4 * 4 * 3 and {run.dataset for run in reported} == {"cifar100"}
+    assert sorted((run.model, run.seed) for run in starts) == sorted(
+        (m, s) for m in grid.chosen_models for s in grid.seeds
+    )
     assert all(run.seed >= 1000 for run, measures in asked.values() if measures is None)
     with pytest.raises(UserError, match="'cifar10' or 'cifar100'"):
         validated(STUDY.parameters, {"probe": "mnist"})
@@ -233,3 +242,31 @@ def test_networks_of_other_depths_are_held_against_the_law_of_six_blocks():
     table = depths.table(points, others)
     assert table["blocks"].tolist() == [12] and table["500 images"].iloc[0].endswith("n=3")
     assert depths.table(points, others[:0])["model"].tolist() == ["not run"] and depths.largest({}).n == 0
+
+
+def test_a_network_as_it_starts_is_read_beside_what_it_learns():
+    runs = frame(1.0, 0.35)
+    runs["measures"] = [{"probe_cifar10": {"test_top1": 45.0}} for _ in range(len(runs))]
+    grid = STUDY.resolve("laptop", **scaling_grids.PROBED)
+    starts = runs.drop_duplicates(["model", "seed"]).assign(key=lambda rows: "s" + rows["key"].str[1:])
+    starts["measures"] = [{"probe_cifar10": {"test_top1": 30.0 + seed}} for seed in starts["seed"]]
+    results = scaling.Scaling({}, runs, scaling.points_of(runs), grid, starts)
+    read = probed.as_it_starts(results)
+    assert list(read) == list(grid.chosen_models)
+    assert all(
+        found.mean == pytest.approx(69.0) and found.n == 3 and len(found.runs.keys) == 3 for found in read.values()
+    )
+    table = probed.table_of_starts({("B-MLP", "CIFAR-100"): results})
+    assert len(table) == 4 and set(table["after the most images"]) == {"55.0 [55.0, 55.0] n=3"}
+    bare = replace(results, untrained=pd.DataFrame())
+    assert {found.n for found in probed.as_it_starts(bare).values()} == {0}
+
+
+@pytest.mark.parametrize("model", ["B-2/Wi-16", "CNN-4"])
+def test_the_run_of_a_start_leaves_the_weights_as_they_start(model, tmp_path):
+    grid = replace(scaling_grids.GRIDS["smoke"], lrs={model: (1e-3,)}, probe="digits")
+    run = grid.untrained(model, seed=3)
+    execute(run, Store(tmp_path), How("cpu", "fp32", threads=1))
+    trained = load_file(tmp_path / "weights" / f"{run.key}.safetensors")
+    for name, weights in build_for(run).named_parameters():
+        assert (trained[name] - weights).abs().max() <= 1e-8, name

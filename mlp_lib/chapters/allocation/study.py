@@ -6,7 +6,7 @@ The runs are those of `chapters.scaling`, which chapter RQ3 reads too: whoever t
 """
 
 from mlp_lib.chapters import scaling, scaling_grids
-from mlp_lib.chapters.allocation.rules import RULE_CHANGES, RULES
+from mlp_lib.chapters.allocation.rules import JUDGED, RULE_CHANGES, RULES
 from mlp_lib.chapters.study import Study
 
 STUDY = Study(
@@ -18,4 +18,8 @@ STUDY = Study(
     collect=scaling.collect,
     rules=RULES,
     rule_changes=RULE_CHANGES,
+    first_screen={
+        **dict.fromkeys(("rq4-verdict", "rq4-exponent"), scaling.choices_of(JUDGED)),
+        **dict.fromkeys(("rq4-price-examples", "rq4-price-compute"), scaling.choices_of(JUDGED, "CNN")),
+    },
 )

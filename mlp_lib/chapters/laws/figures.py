@@ -138,13 +138,13 @@ def _percent(value: float) -> str:
     return f"{100 * value:.1f}" if np.isfinite(value) else "not fitted"
 
 
-def along_each_axis(points: pd.DataFrame) -> Figure:
+def along_each_axis(points: pd.DataFrame, label: str = "validation error") -> Figure:
     """Error over parameters at the most images, and over images at the largest model of each family: means over seeds
     at the best epoch, with 95% t-intervals, and the slope of a straight line."""
     figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 3.4), sharey=True)
     best = scaling.at_best_epoch(points)
     drawn = []
-    for axis, column, other, label in (
+    for axis, column, other, words in (
         (axes[0], "params", "examples", "parameters"),
         (axes[1], "examples", "params", "training images"),
     ):
@@ -167,13 +167,13 @@ def along_each_axis(points: pd.DataFrame) -> Figure:
                 capsize=2,
                 label=text,
             )
-        axis.set(xscale="log", yscale="log", xlabel=label)
+        axis.set(xscale="log", yscale="log", xlabel=words)
         axis.set_title(f"At the {'most images' if other == 'examples' else 'largest model'}", fontsize=10)
         axis.legend(fontsize=8)
         axis.yaxis.set_minor_formatter(plt.FuncFormatter(lambda value, _: f"{value:g}" if value % 10 == 0 else ""))
     if drawn:  # 0.8 leaves room for the legends
         axes[0].set_ylim(0.8 * min(drawn), 1.08 * max(drawn))
-    axes[0].set_ylabel("validation error (%)")
+    axes[0].set_ylabel(f"{label} (%)")
     plt.close(figure)
     return figure
 

@@ -58,3 +58,32 @@ def table(grids: Mapping[tuple[str, str], scaling.Scaling]) -> pd.DataFrame:
                 }
             )
     return pd.DataFrame(rows) if rows else pd.DataFrame({"measured by": ["not run"]})
+
+
+def as_it_starts(results: scaling.Scaling) -> dict[str, Estimate]:
+    """The probe's error (%) after no training at all, by model, between seeds; n = 0 where it has not been read."""
+    found = scaling.probe_errors(results.untrained, results.grid.probe)
+    read = {}
+    for model in results.grid.chosen_models:
+        rows = results.untrained[results.untrained["model"] == model] if len(results.untrained) else results.untrained
+        rows = rows[rows["key"].isin(found.keys())] if len(rows) else rows
+        errors = pd.Series([100 * found[key] for key in rows["key"]] if len(rows) else [], rows.index, dtype=float)
+        read[model] = t_interval(with_runs(errors, rows))
+    return read
+
+
+def table_of_starts(grids: Mapping[tuple[str, str], scaling.Scaling]) -> pd.DataFrame:
+    """The probe's error of every model as it starts, and after the fewest and the most images of its grid."""
+    rows = []
+    for (family, learned), results in grids.items():
+        read, starts = scaling.by_probe(results), as_it_starts(results)
+        for model in results.grid.chosen_models:
+            own = read[read["model"] == model]
+            after = {}
+            for words, images in (("fewest", own["examples"].min()), ("most", own["examples"].max())):
+                cell = own[own["examples"] == images]
+                after[f"after the {words} images"] = t_interval(with_runs(100 * cell["error"], cell)).text()
+            rows.append(
+                {"family": family, "learned": learned, "model": model, "as it starts": starts[model].text(), **after}
+            )
+    return pd.DataFrame(rows)

@@ -6,8 +6,17 @@ The runs are those of `chapters.scaling`, which chapter RQ4 reads too: whoever t
 """
 
 from mlp_lib.chapters import scaling, scaling_grids
-from mlp_lib.chapters.laws.rules import RULE_CHANGES, RULES
+from mlp_lib.chapters.laws.rules import JUDGED, RULE_CHANGES, RULES
+from mlp_lib.chapters.rule import Shown
 from mlp_lib.chapters.study import Study
+from mlp_lib.chapters.tuning import Choice
+
+
+def _of_probed(shown: Shown) -> list[Choice]:
+    """The choices of the grids that learn CIFAR-100 and are read on CIFAR-10."""
+    grids = (shown.at("laptop", **changes) for changes in (scaling_grids.PROBED, scaling_grids.PROBED_CNN))
+    return [choice for grid in grids if grid for choice in grid.choices.values()]
+
 
 STUDY = Study(
     name="rq3-laws",
@@ -18,4 +27,8 @@ STUDY = Study(
     collect=scaling.collect,
     rules=RULES,
     rule_changes=RULE_CHANGES,
+    first_screen={
+        **dict.fromkeys(("rq3-verdict-5", "rq3-miss", "rq3-verdict-6", "rq3-difference"), scaling.choices_of(JUDGED)),
+        **dict.fromkeys(("rq3-probed-difference", "rq3-cnn-difference"), _of_probed),
+    },
 )
