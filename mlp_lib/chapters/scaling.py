@@ -136,6 +136,27 @@ def by_probe(results: Scaling) -> pd.DataFrame:
     return last.assign(error=last["key"].map(found).astype(float)).reset_index(drop=True)
 
 
+def as_they_start(results: Scaling) -> pd.DataFrame:
+    """The networks that were read by the probe without any training: family, model, seed, params, error (0 to 1) and
+    key, a row each; empty where none was."""
+    found = probe_errors(results.untrained, results.grid.probe)
+    rows = [row for row in results.untrained.to_dict("records") if row["key"] in found]
+    return pd.DataFrame(
+        [
+            {
+                "family": family_of(row["model"]),
+                "model": row["model"],
+                "seed": row["seed"],
+                "params": float(row["parameters"]),
+                "error": found[row["key"]],
+                "key": row["key"],
+            }
+            for row in rows
+        ],
+        columns=["family", "model", "seed", "params", "error", "key"],
+    )
+
+
 def at_best_epoch(points: pd.DataFrame, quantity: str = "error") -> pd.DataFrame:
     """Each run's point at the epoch that is best for the other seeds of its cell: a row a run, with the columns of
     `points_of`. A run's own best would be too low by selection. Cells of one seed are left out."""

@@ -155,8 +155,8 @@ def along_each_axis(points: pd.DataFrame, label: str = "validation error") -> Fi
             mean = 100 * cells.mean()
             bounds = np.array([_bounds(100 * errors) for _, errors in cells]).T
             drawn += [*mean, *bounds.ravel()]
-            slope = _slope(side[column], side["error"])
-            text = f"{family}, slope {slope:.2f}" if slope is not None else family
+            found = slope(side[column], side["error"])
+            text = f"{family}, slope {found:.2f}" if found is not None else family
             axis.errorbar(
                 mean.index,
                 mean,
@@ -183,7 +183,8 @@ def _bounds(errors: pd.Series) -> tuple[float, float]:
     return estimate.interval or (estimate.mean, estimate.mean)
 
 
-def _slope(x: pd.Series, error: pd.Series) -> float | None:
+def slope(x: pd.Series, error: pd.Series) -> float | None:
+    """The exponent of a pure power law through the errors; None where it cannot be fitted."""
     try:
         return fit_power(x, error, draws=0, relative=True).constants["alpha"]
     except UserError:

@@ -5,23 +5,25 @@ CIFAR-100 (`scaling_grids.PROBED_CNN`). A linear probe reads the features of eve
 training; how they were before, nobody has looked.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import pandas as pd
+from matplotlib.figure import Figure
 
 from mlp_lib.chapters import scaling
-from mlp_lib.chapters.laws import rules
+from mlp_lib.chapters.laws import figures, rules
 from mlp_lib.chapters.laws.figures import constants_of, not_identified, text_of
+from mlp_lib.plots.style import FAMILY_COLOURS
 from mlp_lib.records.behind import with_runs
 from mlp_lib.stats.intervals import Estimate, t_interval
 
 
 def corners(read: pd.DataFrame) -> dict[str, Estimate]:
-    """Error (%) by the probe, between seeds, in two corners of the grid: "few" images with the most parameters, and
-    "many" images with the fewest."""
+    """Error (%) by the probe, between seeds, in three corners of the grid: "few" images with the most parameters,
+    "many" images with the fewest, and the "least" of both."""
     largest, smallest = read["params"] == read["params"].max(), read["params"] == read["params"].min()
     fewest, most = read["examples"] == read["examples"].min(), read["examples"] == read["examples"].max()
-    cells = {"few": read[largest & fewest], "many": read[smallest & most]}
+    cells = {"few": read[largest & fewest], "many": read[smallest & most], "least": read[smallest & fewest]}
     return {name: t_interval(with_runs(100 * cell["error"], cell)) for name, cell in cells.items()}
 
 
@@ -62,14 +64,27 @@ def table(grids: Mapping[tuple[str, str], scaling.Scaling]) -> pd.DataFrame:
 
 def as_it_starts(results: scaling.Scaling) -> dict[str, Estimate]:
     """The probe's error (%) after no training at all, by model, between seeds; n = 0 where it has not been read."""
-    found = scaling.probe_errors(results.untrained, results.grid.probe)
-    read = {}
-    for model in results.grid.chosen_models:
-        rows = results.untrained[results.untrained["model"] == model] if len(results.untrained) else results.untrained
-        rows = rows[rows["key"].isin(found.keys())] if len(rows) else rows
-        errors = pd.Series([100 * found[key] for key in rows["key"]] if len(rows) else [], rows.index, dtype=float)
-        read[model] = t_interval(with_runs(errors, rows))
-    return read
+    rows = scaling.as_they_start(results)
+    cells = {model: rows[rows["model"] == model] for model in results.grid.chosen_models}
+    return {model: t_interval(with_runs(100 * cell["error"], cell)) for model, cell in cells.items()}
+
+
+def along_each_axis(grids: Iterable[scaling.Scaling]) -> Figure:
+    """`figures.along_each_axis` of what the probe reads, and on the left, dotted, of the networks as they start."""
+    grids = list(grids)
+    figure = figures.along_each_axis(scaling.together(*map(scaling.by_probe, grids)), "error of the probe")
+    axis = figure.axes[0]
+    for results in grids:
+        starts = scaling.as_they_start(results)
+        for family, own in starts.groupby("family"):
+            slope = figures.slope(own["params"], own["error"])
+            mean = 100 * own.groupby("params")["error"].mean()
+            text = f"{family} as it starts, slope {slope:.2f}" if slope is not None else f"{family} as it starts"
+            axis.plot(mean.index, mean, ls=":", marker="o", mfc="white", color=FAMILY_COLOURS[family], label=text)
+            top = max(axis.get_ylim()[1], 1.38 * mean.max())  # room for the legends
+            axis.set_ylim(top=top)
+    axis.legend(fontsize=7)
+    return figure
 
 
 def table_of_starts(grids: Mapping[tuple[str, str], scaling.Scaling]) -> pd.DataFrame:

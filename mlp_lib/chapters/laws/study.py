@@ -12,10 +12,9 @@ from mlp_lib.chapters.study import Study
 from mlp_lib.chapters.tuning import Choice
 
 
-def _of_probed(shown: Shown) -> list[Choice]:
-    """The choices of the grids that learn CIFAR-100 and are read on CIFAR-10."""
-    grids = (shown.at("laptop", **changes) for changes in (scaling_grids.PROBED, scaling_grids.PROBED_CNN))
-    return [choice for grid in grids if grid for choice in grid.choices.values()]
+def _of_none(shown: Shown) -> list[Choice]:
+    """Networks as they start have no learning rate."""
+    return []
 
 
 STUDY = Study(
@@ -29,6 +28,6 @@ STUDY = Study(
     rule_changes=RULE_CHANGES,
     first_screen={
         **dict.fromkeys(("rq3-verdict-5", "rq3-miss", "rq3-verdict-6", "rq3-difference"), scaling.choices_of(JUDGED)),
-        **dict.fromkeys(("rq3-probed-difference", "rq3-cnn-difference"), _of_probed),
+        **dict.fromkeys(("rq3-start-smallest", "rq3-start-largest"), _of_none),
     },
 )
