@@ -160,15 +160,18 @@ def as_they_start(results: Scaling) -> pd.DataFrame:
 def at_best_epoch(points: pd.DataFrame, quantity: str = "error") -> pd.DataFrame:
     """Each run's point at the epoch that is best for the other seeds of its cell: a row a run, with the columns of
     `points_of`. A run's own best would be too low by selection. Cells of one seed are left out."""
-    rows = []
-    for _, cell in points.groupby(["model", "examples"]):
-        table = cell.pivot(index="seed", columns="epoch", values=quantity).dropna(axis="columns")
-        if len(table) < 2:
-            continue
-        for seed in table.index:
-            best = table.drop(index=seed).mean().idxmin()
-            rows.append(cell[(cell["seed"] == seed) & (cell["epoch"] == best)].iloc[0])
-    return pd.DataFrame(rows, columns=points.columns).reset_index(drop=True)
+    values, seed_of, epoch_of = (points[name].to_numpy() for name in (quantity, "seed", "epoch"))
+    places: list[int] = []
+    for own in points.groupby(["model", "examples"]).indices.values():  # the rows of a cell
+        seeds, row = np.unique(seed_of[own], return_inverse=True)
+        epochs, column = np.unique(epoch_of[own], return_inverse=True)
+        table, place = np.full((len(seeds), len(epochs)), np.nan), np.full((len(seeds), len(epochs)), -1)
+        table[row, column], place[row, column] = values[own], own
+        whole = ~np.isnan(table).any(axis=0)
+        table, place = table[:, whole], place[:, whole]
+        for i in range(len(seeds)) if len(seeds) > 1 else ():
+            places.append(place[i, np.delete(table, i, axis=0).mean(axis=0).argmin()])
+    return points.iloc[places].reset_index(drop=True)
 
 
 def at_epoch(points: pd.DataFrame, epoch: int) -> pd.DataFrame:
