@@ -168,6 +168,7 @@ def test_tables_say_what_the_records_say(results):
     judged = table.loc["B-6/Wi-128", "with augmentation", "45,000"]
     assert judged["convex probe"].startswith("45.")  # 45 and the seeds' tenths
     assert figures.probe_difference(results).mean == pytest.approx(5.0)
+    assert figures.more_upstream(results).mean == pytest.approx(0.0) and figures.more_upstream(results).n == 3
     starts = figures.table_of_starts(results).set_index(["model", "start"])["minus from scratch, for as long"]
     assert starts["B-6/Wi-128", AUGMENTED].startswith("6.0 ") and starts["CNN-8", LONG] == ""
     gaps = other_networks.table_of_gaps(results).set_index("model")

@@ -17,7 +17,7 @@ from mlp_lib.records.behind import with_runs
 from mlp_lib.records.frames import by_seed, curves, measures_of
 from mlp_lib.records.record import FINISHED
 from mlp_lib.stats.equivalent_examples import Equivalent, equivalent_examples
-from mlp_lib.stats.intervals import paired_difference, t_interval
+from mlp_lib.stats.intervals import Estimate, paired_difference, t_interval
 
 # A start is told by colour and by mark: filled after pre-training, hollow from scratch.
 LOOKS = {
@@ -86,6 +86,16 @@ def by_upstream_images(results: Results) -> Figure:
     _finish(axis, own["upstream_images"])
     plt.close(figure)
     return figure
+
+
+def more_upstream(results: Results) -> Estimate:
+    """What the judged model gains on the target, fine-tuned, from the fewest to the most upstream images at equal
+    steps, in points of test top-1, paired by seed."""
+    frame = results.frame
+    own = frame[(frame["model"] == judged_model(results)) & (frame["train_examples"] == _judged_images(results))]
+    sizes = own.loc[own["start"] == AUGMENTED, "upstream_images"]
+    most, fewest = (by_seed(own, start=AUGMENTED, upstream_images=size) for size in (sizes.max(), sizes.min()))
+    return paired_difference(most, fewest) if sizes.nunique() > 1 else t_interval([])
 
 
 def low_shot(results: Results) -> Figure:
