@@ -189,7 +189,7 @@ def _print_plan(plan, how, workers: int | None) -> float:
     typer.echo(
         f"{len(todo)} of {len(plan.runs)} runs to train, {sum(plan.flops):.3g} FLOPs in all: about {total:.1f} minutes "
         f"here ({workers} at a time, rates measured now); {planned:.0f} minutes at the planned rate of two CPU cores. "
-        "A learning-rate grid whose best lies at an edge adds one run. Measures, such as probes, take time of their own."
+        "A learning-rate grid whose best lies at an edge adds one run. Measures, such as probes, come on top."
     )
     return total
 
