@@ -75,7 +75,7 @@ def collect(grid: Grid, ensure: Ensure) -> Scaling:
 
 
 def choices_of(*families: str) -> Callable[[Shown], list[Choice]]:
-    """How the learning rates of these families were chosen, for `Study.first_screen`."""
+    """How the learning rates of these families were chosen, for `Study.first_screen`; of no family, no choice."""
     return lambda shown: [choice for model, choice in shown.results.choices.items() if family_of(model) in families]
 
 

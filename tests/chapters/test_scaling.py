@@ -239,9 +239,12 @@ def test_networks_of_other_depths_are_held_against_the_law_of_six_blocks():
     assert {images for _, images in found} == {500, 2000, 8000, 32_000}
     assert all(miss.mean == pytest.approx(100 * np.log(1.05), abs=0.6) and miss.n == 3 for miss in found.values())
     assert depths.largest(found) in found.values()
-    table = depths.table(points, others)
+    table = depths.table(found, others)
     assert table["blocks"].tolist() == [12] and table["500 images"].iloc[0].endswith("n=3")
-    assert depths.table(points, others[:0])["model"].tolist() == ["not run"] and depths.largest({}).n == 0
+    assert (
+        depths.table(depths.misses(points, others[:0]), others[:0])["model"].tolist() == ["not run"]
+        and depths.largest({}).n == 0
+    )
 
 
 def test_a_network_as_it_starts_is_read_beside_what_it_learns():

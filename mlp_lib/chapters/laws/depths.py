@@ -32,9 +32,8 @@ def largest(found: dict[tuple[str, int], Estimate]) -> Estimate:
     return max(found.values(), key=lambda miss: abs(miss.mean), default=t_interval([]))
 
 
-def table(points: pd.DataFrame, others: pd.DataFrame) -> pd.DataFrame:
-    """A row a model of another depth: blocks and parameters, and `misses` at every number of images."""
-    found = misses(points, others)
+def table(found: dict[tuple[str, int], Estimate], others: pd.DataFrame) -> pd.DataFrame:
+    """A row a model of `others`: blocks and parameters, and what was `found` by `misses` at every number of images."""
     params = others.drop_duplicates("model").set_index("model")["params"]
     rows = [
         {

@@ -2,7 +2,7 @@
 
 B-MLPs at laptop size learn CIFAR-100, and the more images of TinyImageNet at 32 px (`rules.ELSEWHERE`). CNNs learn
 CIFAR-100 (`scaling_grids.PROBED_CNN`). A linear probe reads the features of every cell on CIFAR-10, at the end of its
-training; how they were before, nobody has looked.
+training, and those of the untrained networks; how they are in between, nobody has looked.
 """
 
 from collections.abc import Iterable, Mapping

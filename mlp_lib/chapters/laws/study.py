@@ -7,15 +7,7 @@ The runs are those of `chapters.scaling`, which chapter RQ4 reads too: whoever t
 
 from mlp_lib.chapters import scaling, scaling_grids
 from mlp_lib.chapters.laws.rules import JUDGED, RULE_CHANGES, RULES
-from mlp_lib.chapters.rule import Shown
 from mlp_lib.chapters.study import Study
-from mlp_lib.chapters.tuning import Choice
-
-
-def _of_none(shown: Shown) -> list[Choice]:
-    """Networks as they start have no learning rate."""
-    return []
-
 
 STUDY = Study(
     name="rq3-laws",
@@ -28,6 +20,7 @@ STUDY = Study(
     rule_changes=RULE_CHANGES,
     first_screen={
         **dict.fromkeys(("rq3-verdict-5", "rq3-miss", "rq3-verdict-6", "rq3-difference"), scaling.choices_of(JUDGED)),
-        **dict.fromkeys(("rq3-start-smallest", "rq3-start-largest"), _of_none),
+        # networks as they start have no learning rate
+        **dict.fromkeys(("rq3-start-smallest", "rq3-start-largest"), scaling.choices_of()),
     },
 )

@@ -41,9 +41,7 @@ def accuracy(results: Results) -> Figure:
         for y, start in enumerate(reversed(starts)):
             found = t_interval(by_seed(rows, start=start))
             if found.n:
-                low, high = found.interval or (found.mean, found.mean)
-                spread = [[found.mean - low], [high - found.mean]]
-                axis.errorbar(found.mean, y, xerr=spread, capsize=3, lw=1.2, **LOOKS[start])
+                mark(axis, found, y, lw=1.2, **LOOKS[start])
         axis.set_yticks(range(len(starts)), list(reversed(starts)), fontsize=8)
         axis.set_ylim(-0.6, len(starts) - 0.4)
         axis.set_title(f"{rows['family'].iloc[0]} ({model}): five ways to the target", fontsize=10)
@@ -52,6 +50,12 @@ def accuracy(results: Results) -> Figure:
     axes[-1, 0].set_xlabel("test top-1 on the target (%)")
     plt.close(figure)
     return figure
+
+
+def mark(axis, found: Estimate, y: float, **look) -> None:
+    """An estimate with its interval, if it has one, at a height."""
+    low, high = found.interval or (found.mean, found.mean)
+    axis.errorbar(found.mean, y, xerr=[[found.mean - low], [high - found.mean]], capsize=3, **look)
 
 
 def by_target_images(results: Results) -> Figure:

@@ -7,7 +7,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 
-from mlp_lib.chapters.transfer.figures import LOOKS, at_judged_size, have_run, judged_model
+from mlp_lib.chapters.transfer.figures import LOOKS, at_judged_size, have_run, judged_model, mark
 from mlp_lib.chapters.transfer.presets import AUGMENTED, LONG
 from mlp_lib.chapters.transfer.rules import between
 from mlp_lib.chapters.transfer.study import Results
@@ -39,8 +39,15 @@ def by_model(results: Results) -> Figure:
     for y, (model, estimate) in enumerate(found.items()):
         own = frame[frame["model"] == model]
         for start, shift in ((AUGMENTED, -0.12), (LONG, 0.12)):
-            _mark(left, t_interval(by_seed(own, start=start)), y + shift, label=None if y else start, **LOOKS[start])
-        _mark(right, estimate, y, color=FAMILY_COLOURS[family_of[model]], marker="o")
+            mark(
+                left,
+                t_interval(by_seed(own, start=start)),
+                y + shift,
+                label=None if y else start,
+                lw=1.2,
+                **LOOKS[start],
+            )
+        mark(right, estimate, y, lw=1.2, color=FAMILY_COLOURS[family_of[model]], marker="o")
     right.axvline(0, color="0.4", lw=0.8)
     left.set_yticks(range(len(found)), [f"{model} ({family_of[model]})" for model in found], fontsize=8)
     left.set_ylim(max(1, len(found)) - 0.5, -0.5)
@@ -54,11 +61,6 @@ def by_model(results: Results) -> Figure:
         say_not_run(left)
     plt.close(figure)
     return figure
-
-
-def _mark(axis, found: Estimate, y: float, **look) -> None:
-    low, high = found.interval or (found.mean, found.mean)
-    axis.errorbar(found.mean, y, xerr=[[found.mean - low], [high - found.mean]], capsize=3, lw=1.2, **look)
 
 
 def gap(results: Results, start: str, family: str = "CNN") -> Estimate:

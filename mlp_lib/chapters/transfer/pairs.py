@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from mlp_lib import datasets
-from mlp_lib.chapters.transfer.figures import at_judged_size, read
+from mlp_lib.chapters.transfer.figures import at_judged_size, mark, read
 from mlp_lib.chapters.transfer.presets import AUGMENTED, LONG, PLAIN, Pair
 from mlp_lib.chapters.transfer.rules import FAR, between
 from mlp_lib.chapters.transfer.study import Results
@@ -37,11 +37,10 @@ def gains(pairs: Pairs) -> Figure:
             found = between(rows, AUGMENTED, LONG)
             if not found.n:
                 continue
-            low, high = found.interval or (found.mean, found.mean)
             label = None if family in named else family
             named.add(family)
-            spread, look = [[found.mean - low], [high - found.mean]], dict(fmt="o" if offset == 0 else "s", capsize=3)
-            axis.errorbar(found.mean, y + 0.2 * offset, xerr=spread, color=FAMILY_COLOURS[family], label=label, **look)
+            look = dict(fmt="o" if offset == 0 else "s", color=FAMILY_COLOURS[family], label=label)
+            mark(axis, found, y + 0.2 * offset, **look)
         if not finished:
             axis.annotate("not run", (0, y), xytext=(4, 0), textcoords="offset points", va="center", color="0.4")
     axis.set_yticks(range(len(names)), names)
